@@ -1,0 +1,46 @@
+//! The kind table: a kind is a row of facts plus a few hooks, and the verbs are generic over it.
+//!
+//! Must not know: how a verb is carried out.
+
+pub mod hooks;
+
+pub use hooks::{Hooks, Rules};
+
+/// One served kind of one group and version.
+#[derive(Debug, Clone)]
+pub struct Kind {
+    /// Empty for the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    /// The resource's name in URLs: `deployments`.
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    pub verbs: &'static [&'static str],
+    pub subresources: &'static [Subresource],
+    pub hooks: Hooks,
+}
+
+/// `pods/status`, `deployments/scale`: `group`, `version` and `kind` are those of what it takes and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subresource {
+    pub name: &'static str,
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub verbs: &'static [&'static str],
+}
+
+impl Kind {
+    /// `v1`, `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+}

@@ -1,0 +1,9 @@
+//! The Kubernetes API as pure data and functions: kinds, field facts, defaults, validation, patches, tables,
+//! OpenAPI, codecs.
+//!
+//! Must not know: tokio, files, sockets, clocks (`now` is an argument), stores, requests.
+
+pub mod field;
+pub mod kinds;
+pub mod object;
+pub mod status;
