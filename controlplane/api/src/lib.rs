@@ -3,6 +3,7 @@
 //!
 //! Must not know: tokio, files, sockets, clocks (`now` is an argument), stores, requests.
 
+pub mod discovery;
 pub mod field;
 pub mod kinds;
 pub mod object;

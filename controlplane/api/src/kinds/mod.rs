@@ -3,8 +3,11 @@
 //! Must not know: how a verb is carried out.
 
 pub mod hooks;
+mod rules;
+mod table;
 
 pub use hooks::{Hooks, Rules};
+pub use table::{all, by_kind, find};
 
 /// One served kind of one group and version.
 #[derive(Debug, Clone)]
@@ -21,6 +24,9 @@ pub struct Kind {
     pub namespaced: bool,
     pub verbs: &'static [&'static str],
     pub subresources: &'static [Subresource],
+    /// `(group, version, plural)` of the row whose stored objects this one serves: its own, but for a second face
+    /// of the same objects (`events.k8s.io/v1` and `v1` events, `autoscaling/v1` and `v2`).
+    pub storage: (&'static str, &'static str, &'static str),
     pub hooks: Hooks,
 }
 
@@ -38,6 +44,12 @@ impl Kind {
     /// `v1`, `apps/v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// Whether the API server stores objects of this kind; the others (`bindings`, `tokenreviews`, …) are answered
+    /// on the spot.
+    pub fn stored(&self) -> bool {
+        self.verbs.contains(&"watch")
     }
 
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
