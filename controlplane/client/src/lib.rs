@@ -1,1 +1,10 @@
-//! stub
+//! How components meet the API: shared reflectors, events, leader election. All over a `kube::Client` that somebody
+//! else made.
+//!
+//! Must not know: the API server, the store, or whether the client is in process or remote.
+
+pub mod events;
+pub mod lease;
+pub mod reflector;
+
+pub use reflector::{Change, ObjectKey, Reflector, Subscription};
