@@ -3,7 +3,9 @@
 //!
 //! Must not know: tokio, files, sockets, clocks (`now` is an argument), stores, requests.
 
+pub mod canonical;
 pub mod discovery;
+pub mod facts;
 pub mod field;
 pub mod kinds;
 pub mod object;
