@@ -9,4 +9,6 @@ pub mod facts;
 pub mod field;
 pub mod kinds;
 pub mod object;
+pub mod protobuf;
 pub mod status;
+pub mod strict;

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pintle_api::{canonical, facts};
+use pintle_api::{canonical, facts, protobuf};
 use serde_json::Value;
 
 /// The folder with the pairs, if this machine has it.
@@ -81,4 +81,23 @@ fn compact(json: &str) -> String {
         escaped = in_string && c == '\\' && !escaped;
     }
     out
+}
+
+#[test]
+fn protobuf_decodes_to_the_json() {
+    for (name, json, proto) in pairs() {
+        let decoded = protobuf::decode_as(&proto, Some(type_of(&name))).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(decoded, json, "{name}");
+    }
+}
+
+#[test]
+fn json_encodes_to_the_protobuf_byte_for_byte() {
+    for (name, json, proto) in pairs() {
+        let encoded = protobuf::encode(&json, type_of(&name));
+        // two numberings are equal when what they decode to is, so that a difference shows as JSON first
+        let decoded = protobuf::decode_as(&encoded, Some(type_of(&name))).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(decoded, json, "{name}");
+        assert_eq!(encoded, proto, "{name}");
+    }
 }

@@ -42,6 +42,8 @@ struct Flat {
     by_name: Box<[u16]>,
     /// Those that Go writes even when they are zero.
     always: Box<[u16]>,
+    /// Indices into the members, ordered by protobuf number; those without one are left out.
+    by_number: Box<[u16]>,
 }
 
 /// A field together with the inlined structs it comes through.
@@ -181,6 +183,11 @@ impl Type {
         flat.always.iter().map(|at| flat.fields[usize::from(*at)].field)
     }
 
+    /// The members that protobuf has, by their numbers.
+    pub fn by_number(&'static self) -> impl Iterator<Item = &'static Field> {
+        self.flat().by_number.iter().map(|at| &self.members()[usize::from(*at)])
+    }
+
     /// How Go prints the type: `v1.PodSpec`.
     pub fn go_name(&self) -> String {
         format!("{}.{}", self.package.version, self.name)
@@ -210,7 +217,11 @@ impl Flat {
         let mut by_name: Vec<u16> = (0..fields.len() as u16).collect();
         by_name.sort_by_key(|at| fields[usize::from(*at)].field.name);
         let always = (0..fields.len() as u16).filter(|at| fields[usize::from(*at)].field.always()).collect();
-        Self { fields: fields.into(), by_name: by_name.into(), always }
+        let members = ty.members();
+        let mut by_number: Vec<u16> = (0..members.len() as u16).collect();
+        by_number.retain(|at| members[usize::from(*at)].number > 0);
+        by_number.sort_by_key(|at| members[usize::from(*at)].number);
+        Self { fields: fields.into(), by_name: by_name.into(), always, by_number: by_number.into() }
     }
 }
 
