@@ -67,7 +67,7 @@ impl Quantity {
     }
 
     fn scaled(&self, unit: i128) -> i64 {
-        let up = (self.nanos.abs() + unit - 1) / unit * self.nanos.signum();
+        let up = self.nanos.abs().saturating_add(unit - 1) / unit * self.nanos.signum();
         i64::try_from(up).unwrap_or(if up < 0 { i64::MIN } else { i64::MAX })
     }
 
@@ -103,6 +103,13 @@ impl Quantity {
     pub fn minus(&self, other: &Self) -> Self {
         let format = if self.is_zero() { other.format } else { self.format };
         Self { nanos: self.nanos.saturating_sub(other.nanos), format }
+    }
+
+    /// Rounded up (away from zero) to whole thousandths.
+    pub fn rounded_to_milli(&self) -> Self {
+        let milli = NANO / 1000;
+        let up = self.nanos.abs().saturating_add(milli - 1) / milli * milli;
+        Self { nanos: up * self.nanos.signum(), ..*self }
     }
 
     /// For an object.

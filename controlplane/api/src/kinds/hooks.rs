@@ -6,20 +6,34 @@
 use k8s_openapi::serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::status::{self, StatusRule};
 use crate::field::Errors;
 
-/// The rules of one kind, over its type of `k8s-openapi`. Everything has a default of "nothing special".
+/// The rules of one kind, over its type of `k8s-openapi`. Everything has a default of "nothing special"; the
+/// constants say which of them exist, so that the others cost nothing.
+///
+/// The API server has set name, namespace, UID and creation time before `prepare_create` is called.
 pub trait Rules: 'static {
     type Object: Serialize + DeserializeOwned;
+
+    /// Whether `defaults` does anything.
+    const DEFAULTS: bool = true;
+    /// Whether `prepare_*` and `validate*` do anything.
+    const CHECKS: bool = true;
+    /// Whether they do so for updates of the `status` subresource too; the kubelet's are too many to pay for it.
+    const STATUS_CHECKS: bool = false;
+    /// Who may write the status; carried out before `prepare_*`, untyped.
+    const STATUS: StatusRule = StatusRule::Cleared;
+    const WARNINGS: bool = false;
 
     /// Fills what the client left out, as upstream's `SetDefaults_*` do. Must be idempotent.
     fn defaults(_object: &mut Self::Object) {}
 
-    /// Clears what a client may not set on create (status, …), sets what the server does (generation is generic).
+    /// Clears what a client may not set on create beside the status, sets what the server does (generation is
+    /// generic).
     fn prepare_create(_object: &mut Self::Object) {}
 
-    /// Keeps what a client may not change: through the main resource the status, through `status` all but it.
-    /// `subresource` is empty for the main resource.
+    /// Keeps what a client may not change beside the status. `subresource` is empty for the main resource.
     fn prepare_update(_new: &mut Self::Object, _old: &Self::Object, _subresource: &str) {}
 
     /// Checks the object by itself. Object metadata is checked generically, before.
@@ -50,15 +64,33 @@ pub struct Hooks {
 impl Hooks {
     pub const NONE: Self = Self { defaults: None, create: None, update: None, warnings: None };
 
-    /// Every hook of `R`.
+    /// For a kind with a status and nothing else that is special.
+    pub const STATUS_ONLY: Self =
+        Self { defaults: None, create: Some(create_status_only), update: Some(update_status_only), warnings: None };
+
+    /// The hooks that `R` says it has.
     pub const fn of<R: Rules>() -> Self {
+        let base = match R::STATUS {
+            StatusRule::None => Self::NONE,
+            StatusRule::Cleared | StatusRule::KeptOnCreate => Self::STATUS_ONLY,
+        };
         Self {
-            defaults: Some(defaults::<R>),
-            create: Some(create::<R>),
-            update: Some(update::<R>),
-            warnings: Some(warnings::<R>),
+            defaults: if R::DEFAULTS { Some(defaults::<R>) } else { None },
+            create: if R::CHECKS { Some(create::<R>) } else { base.create },
+            update: if R::CHECKS { Some(update::<R>) } else { base.update },
+            warnings: if R::WARNINGS { Some(warnings::<R>) } else { None },
         }
     }
+}
+
+fn create_status_only(object: &mut Value) -> Decoded<Errors> {
+    status::create(object, StatusRule::Cleared);
+    Ok(Errors::new())
+}
+
+fn update_status_only(new: &mut Value, old: &Value, subresource: &str) -> Decoded<Errors> {
+    status::update(new, old, subresource, StatusRule::Cleared);
+    Ok(Errors::new())
 }
 
 fn typed<R: Rules>(object: &Value) -> Decoded<R::Object> {
@@ -74,6 +106,7 @@ fn defaults<R: Rules>(object: &mut Value) -> Decoded<()> {
 }
 
 fn create<R: Rules>(object: &mut Value) -> Decoded<Errors> {
+    status::create(object, R::STATUS);
     let mut it = typed::<R>(object)?;
     let mut errors = Errors::new();
     R::prepare_create(&mut it);
@@ -83,8 +116,12 @@ fn create<R: Rules>(object: &mut Value) -> Decoded<Errors> {
 }
 
 fn update<R: Rules>(new: &mut Value, old: &Value, subresource: &str) -> Decoded<Errors> {
-    let (mut it, old) = (typed::<R>(new)?, typed::<R>(old)?);
+    status::update(new, old, subresource, R::STATUS);
     let mut errors = Errors::new();
+    if subresource == "status" && !R::STATUS_CHECKS {
+        return Ok(errors);
+    }
+    let (mut it, old) = (typed::<R>(new)?, typed::<R>(old)?);
     R::prepare_update(&mut it, &old, subresource);
     R::validate(&it, &mut errors);
     R::validate_update(&it, &old, subresource, &mut errors);

@@ -4,9 +4,11 @@
 
 pub mod hooks;
 mod rules;
+mod status;
 mod table;
 
 pub use hooks::{Hooks, Rules};
+pub use status::{StatusRule, bumps_generation, has_generation, set_generation};
 pub use table::{all, by_kind, find};
 
 /// One served kind of one group and version.
