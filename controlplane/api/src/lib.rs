@@ -10,6 +10,7 @@ pub mod field;
 pub mod fields;
 pub mod kinds;
 pub mod object;
+pub mod patch;
 pub mod protobuf;
 pub mod quantity;
 pub mod selector;
