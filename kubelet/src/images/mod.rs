@@ -1,0 +1,233 @@
+//! Having an image: pull policy, one pull at a time per image reference and pod, back-off after failures, upstream's
+//! events and reasons.
+//!
+//! Must not know: containers.
+
+pub mod collect;
+mod credentials;
+mod reference;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
+use parking_lot::Mutex;
+use pintle_client::events::Recorder;
+use pintle_cri::Runtime;
+use pintle_cri::v1::{AuthConfig, Image, ImageSpec, ImageStatusRequest, PodSandboxConfig, PullImageRequest};
+use tokio::sync::Semaphore;
+
+use crate::objects::Objects;
+use crate::plan::pod;
+use crate::plan::security::ImageUser;
+
+/// Why a container has no image: the waiting state's reason and message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageError {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// An image the runtime has.
+#[derive(Debug, Clone)]
+pub struct Present {
+    pub spec: ImageSpec,
+    pub user: ImageUser,
+}
+
+/// Failures of one (pod, image).
+struct Failure {
+    delay: Duration,
+    until: Instant,
+    message: String,
+}
+
+const FIRST_DELAY: Duration = Duration::from_secs(10);
+const LONGEST_DELAY: Duration = Duration::from_secs(300);
+/// Failures remembered at most; the oldest go first.
+const REMEMBERED: usize = 4096;
+
+/// Pulls for every pod of the node. Clones share the limits.
+#[derive(Clone)]
+pub struct Images {
+    runtime: Runtime,
+    recorder: Recorder,
+    objects: Objects,
+    slots: Arc<Semaphore>,
+    failures: Arc<Mutex<HashMap<(String, String), Failure>>>,
+}
+
+impl Images {
+    /// `parallel`: pulls at the same time, 1 for serialized pulls.
+    pub fn new(runtime: Runtime, recorder: Recorder, objects: Objects, parallel: usize) -> Self {
+        let slots = Arc::new(Semaphore::new(parallel.max(1)));
+        Self { runtime, recorder, objects, slots, failures: Arc::default() }
+    }
+
+    /// The container's image, pulled if its policy asks for it.
+    ///
+    /// # Errors
+    /// Upstream's reasons: ErrImagePull, ImagePullBackOff, ErrImageNeverPull, InvalidImageName, ImageInspectError.
+    pub async fn ensure(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        regarding: &ObjectReference,
+        sandbox: &PodSandboxConfig,
+    ) -> Result<Present, ImageError> {
+        let wanted = container.image.clone().unwrap_or_default();
+        let name = reference::with_default_tag(&wanted).map_err(|error| {
+            let message = format!("Failed to apply default image tag \"{wanted}\": {error}");
+            self.recorder.warning(regarding, "InspectFailed", message.clone());
+            ImageError { reason: "InvalidImageName", message }
+        })?;
+        let spec = ImageSpec { image: name.clone(), user_specified_image: wanted.clone(), ..ImageSpec::default() };
+        let present = self.status(&spec).await.map_err(|error| {
+            let message = format!("Failed to inspect image \"{name}\": {error}");
+            self.recorder.warning(regarding, "InspectFailed", message.clone());
+            ImageError { reason: "ImageInspectError", message }
+        })?;
+        match (policy(container, &name), present) {
+            ("Never", None) => {
+                let message = format!("Container image \"{wanted}\" is not present with pull policy of Never");
+                self.recorder.warning(regarding, "ErrImageNeverPull", message.clone());
+                Err(ImageError { reason: "ErrImageNeverPull", message })
+            }
+            ("Never" | "IfNotPresent", Some(image)) => {
+                let message =
+                    format!("Container image \"{wanted}\" already present on machine and can be accessed by the pod");
+                self.recorder.normal(regarding, "Pulled", message);
+                Ok(describe(image, &wanted))
+            }
+            _ => self.pull(pod, &spec, regarding, sandbox).await,
+        }
+    }
+
+    /// The image when the runtime has it.
+    async fn status(&self, spec: &ImageSpec) -> Result<Option<Image>, tonic::Status> {
+        let request = ImageStatusRequest { image: Some(spec.clone()), verbose: false };
+        Ok(self.runtime.images.clone().image_status(request).await?.into_inner().image)
+    }
+
+    async fn pull(
+        &self,
+        pod: &Pod,
+        spec: &ImageSpec,
+        regarding: &ObjectReference,
+        sandbox: &PodSandboxConfig,
+    ) -> Result<Present, ImageError> {
+        let wanted = &spec.user_specified_image;
+        let key = (pod::uid(pod).to_string(), spec.image.clone());
+        if let Some(previous) = self.backing_off(&key) {
+            let message = format!("Back-off pulling image \"{wanted}\"");
+            self.recorder.normal(regarding, "BackOff", message.clone());
+            return Err(ImageError { reason: "ImagePullBackOff", message: format!("{message}: {previous}") });
+        }
+        self.recorder.normal(regarding, "Pulling", format!("Pulling image \"{wanted}\""));
+        let asked = Instant::now();
+        // the semaphore is never closed
+        let _slot = self.slots.acquire().await;
+        let began = Instant::now();
+        match self.pull_with_credentials(pod, spec, sandbox).await {
+            Ok(image) => {
+                self.failures.lock().remove(&key);
+                let (took, waited) = (began.elapsed().as_millis(), asked.elapsed().as_millis());
+                let message = format!(
+                    "Successfully pulled image \"{wanted}\" in {took}ms ({waited}ms including waiting). Image size: {} bytes.",
+                    image.size
+                );
+                self.recorder.normal(regarding, "Pulled", message);
+                Ok(describe(image, wanted))
+            }
+            Err(message) => {
+                self.recorder.warning(regarding, "Failed", format!("Failed to pull image \"{wanted}\": {message}"));
+                self.remember(key, &message);
+                Err(ImageError { reason: "ErrImagePull", message })
+            }
+        }
+    }
+
+    async fn pull_with_credentials(
+        &self,
+        pod: &Pod,
+        spec: &ImageSpec,
+        sandbox: &PodSandboxConfig,
+    ) -> Result<Image, String> {
+        let mut candidates: Vec<Option<AuthConfig>> =
+            credentials::of(pod, &spec.image, &self.objects).await.into_iter().map(Some).collect();
+        // without any that fits, upstream tries anonymously
+        if candidates.is_empty() {
+            candidates.push(None);
+        }
+        let mut last = String::new();
+        for auth in candidates {
+            let request = PullImageRequest { image: Some(spec.clone()), auth, sandbox_config: Some(sandbox.clone()) };
+            match self.runtime.images.clone().pull_image(request).await {
+                Ok(answer) => return self.pulled(spec, answer.into_inner().image_ref).await,
+                Err(status) => last = print_status(&status),
+            }
+        }
+        Err(last)
+    }
+
+    async fn pulled(&self, spec: &ImageSpec, image_ref: String) -> Result<Image, String> {
+        let by_name = self.status(spec).await.map_err(|status| print_status(&status))?;
+        match by_name {
+            Some(image) => Ok(image),
+            None => {
+                let by_ref = ImageSpec { image: image_ref, ..ImageSpec::default() };
+                let found = self.status(&by_ref).await.map_err(|status| print_status(&status))?;
+                found.ok_or_else(|| format!("image \"{}\" is gone right after its pull", spec.image))
+            }
+        }
+    }
+
+    fn backing_off(&self, key: &(String, String)) -> Option<String> {
+        let failures = self.failures.lock();
+        failures.get(key).filter(|failure| Instant::now() < failure.until).map(|failure| failure.message.clone())
+    }
+
+    /// When the pod may try its image again.
+    pub fn retry_after(&self, pod: &Pod, container: &Container) -> Option<Duration> {
+        let name = reference::with_default_tag(container.image.as_deref()?).ok()?;
+        let failures = self.failures.lock();
+        let failure = failures.get(&(pod::uid(pod).to_string(), name))?;
+        Some(failure.until.saturating_duration_since(Instant::now()))
+    }
+
+    fn remember(&self, key: (String, String), message: &str) {
+        let mut failures = self.failures.lock();
+        let delay = failures.get(&key).map_or(FIRST_DELAY, |failure| (failure.delay * 2).min(LONGEST_DELAY));
+        let until = Instant::now() + delay;
+        failures.insert(key, Failure { delay, until, message: format!("ErrImagePull: {message}") });
+        if failures.len() > REMEMBERED {
+            failures.retain(|_, failure| failure.until > Instant::now());
+        }
+    }
+
+    /// Forgets the failures of a pod that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.failures.lock().retain(|(of, _), _| of != uid);
+    }
+}
+
+/// As Go prints a gRPC error, which is what upstream's messages show.
+pub fn print_status(status: &tonic::Status) -> String {
+    format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+}
+
+fn describe(image: Image, wanted: &str) -> Present {
+    let user = ImageUser { uid: image.uid.as_ref().map(|uid| uid.value), username: image.username };
+    let spec = ImageSpec { image: image.id, user_specified_image: wanted.into(), ..ImageSpec::default() };
+    Present { spec, user }
+}
+
+/// The container's policy; without one, `Always` for the tag `latest`, else `IfNotPresent`.
+fn policy<'a>(container: &'a Container, name: &str) -> &'a str {
+    match container.image_pull_policy.as_deref().filter(|policy| !policy.is_empty()) {
+        Some(policy) => policy,
+        None if name.ends_with(":latest") => "Always",
+        None => "IfNotPresent",
+    }
+}

@@ -1,0 +1,137 @@
+//! A container's mounts: its volumes, and the pod's hosts file and termination message where it has none of its own.
+//!
+//! Must not know: how volumes are made.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use pintle_cri::v1::{Mount, MountPropagation};
+
+use super::{PodVolumes, Volumes, sub_path};
+use crate::plan::expand::expand;
+
+/// What a container's mounts need beside the volumes.
+pub struct Around<'a> {
+    pub environment: &'a [(String, String)],
+    /// The text of the managed hosts file.
+    pub hosts: &'a str,
+    pub restart_count: i32,
+}
+
+impl Volumes {
+    /// The container's mounts.
+    ///
+    /// # Errors
+    /// A text for a CreateContainerConfigError.
+    pub fn mounts(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        volumes: &PodVolumes,
+        around: &Around<'_>,
+    ) -> Result<Vec<Mount>, String> {
+        let mut mounts = Vec::new();
+        for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+            mounts.push(self.volume_mount(pod, container, volumes, around, (index, mount))?);
+        }
+        let taken = |mounts: &[Mount], path: &str| mounts.iter().any(|mount| mount.container_path == path);
+        if !taken(&mounts, "/etc/hosts") {
+            mounts.push(self.hosts(pod, around.hosts)?);
+        }
+        let message = container.termination_message_path.clone().unwrap_or_else(|| "/dev/termination-log".into());
+        if !message.is_empty() && !taken(&mounts, &message) {
+            mounts.push(self.message(pod, container, message, around.restart_count)?);
+        }
+        Ok(mounts)
+    }
+
+    fn volume_mount(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        volumes: &PodVolumes,
+        around: &Around<'_>,
+        (index, mount): (usize, &VolumeMount),
+    ) -> Result<Mount, String> {
+        let volume = volumes.paths.get(&mount.name);
+        let mut host = volume.cloned().ok_or_else(|| {
+            format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, container.name)
+        })?;
+        if let Some(sub) = sub_path_of(mount, around.environment)? {
+            let target = self
+                .pod_dir(pod)
+                .join("volume-subpaths")
+                .join(&mount.name)
+                .join(&container.name)
+                .join(index.to_string());
+            host = sub_path::bind(&host, &sub, &target).map_err(|error| {
+                format!(
+                    "failed to create subPath directory for volumeMount \"{}\" of container \"{}\": {error:#}",
+                    mount.name, container.name
+                )
+            })?;
+        }
+        let propagation = match mount.mount_propagation.as_deref() {
+            Some("HostToContainer") => MountPropagation::PropagationHostToContainer,
+            Some("Bidirectional") => MountPropagation::PropagationBidirectional,
+            _ => MountPropagation::PropagationPrivate,
+        };
+        Ok(Mount {
+            container_path: absolute(&mount.mount_path),
+            host_path: host.display().to_string(),
+            readonly: mount.read_only.unwrap_or(false),
+            propagation: propagation.into(),
+            ..Mount::default()
+        })
+    }
+
+    fn hosts(&self, pod: &Pod, text: &str) -> Result<Mount, String> {
+        let path = self.pod_dir(pod).join("etc-hosts");
+        // rewritten in place: running containers of the pod have this inode mounted
+        let current = fs::read_to_string(&path).ok();
+        if current.as_deref() != Some(text) {
+            write(&path, text.as_bytes(), 0o644)?;
+        }
+        Ok(bind("/etc/hosts", &path))
+    }
+
+    fn message(&self, pod: &Pod, container: &Container, inside: String, restart_count: i32) -> Result<Mount, String> {
+        let dir = self.pod_dir(pod).join("containers").join(&container.name);
+        // a file per instance: the last one's message stays readable
+        let path = dir.join(format!("{restart_count:08x}"));
+        write(&path, b"", 0o666)?;
+        Ok(bind(&inside, &path))
+    }
+}
+
+fn bind(inside: &str, host: &Path) -> Mount {
+    Mount { container_path: inside.into(), host_path: host.display().to_string(), ..Mount::default() }
+}
+
+fn write(path: &Path, data: &[u8], mode: u32) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("writing {}: {error}", path.display());
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    fs::write(path, data).map_err(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)
+}
+
+fn absolute(path: &str) -> String {
+    if path.starts_with('/') { path.into() } else { format!("/{path}") }
+}
+
+fn sub_path_of(mount: &VolumeMount, environment: &[(String, String)]) -> Result<Option<String>, String> {
+    let lookup = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let sub = match (mount.sub_path.as_deref(), mount.sub_path_expr.as_deref()) {
+        (Some(sub), _) if !sub.is_empty() => sub.to_string(),
+        (_, Some(expression)) if !expression.is_empty() => expand(expression, &lookup),
+        _ => return Ok(None),
+    };
+    if sub.starts_with('/') || sub.split('/').any(|part| part == "..") {
+        return Err(format!("error SubPath `{sub}` must not be an absolute path or contain '..'"));
+    }
+    Ok(Some(sub))
+}

@@ -1,0 +1,261 @@
+//! The worker of one pod: look, decide, act, report, until the pod is gone. One task per pod, keyed by UID.
+//!
+//! Must not know: other pods, where pods come from.
+
+mod ending;
+mod running;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::Drivers;
+use crate::measure::Measures;
+use crate::observe::events::Wakes;
+use crate::observe::pod::Observer;
+use crate::plan::pod as spec_of;
+use crate::plan::restart::BackOff;
+use crate::plan::seen::Seen;
+use crate::plan::status::{self, Inputs};
+use crate::probes::Probes;
+use crate::references::Facts;
+use crate::report::{Report, Target};
+use crate::volumes::{PodVolumes, Volumes};
+
+/// What a source says of the pod.
+#[derive(Clone)]
+pub struct Update {
+    pub pod: Arc<Pod>,
+    /// The source no longer has it: end it, whatever its spec says.
+    pub removed: bool,
+    /// Which object's status to write; none: nobody reads it (an orphan, a mirror that does not exist yet).
+    pub target: Option<Target>,
+}
+
+/// What a worker is made with.
+pub struct Start {
+    pub drivers: Drivers,
+    pub measures: Measures,
+    pub wakes: Wakes,
+    pub updates: watch::Receiver<Update>,
+    pub report: Report,
+    /// The pod with its newest status, for the server.
+    pub shown: watch::Sender<Arc<Pod>>,
+    pub wake: Arc<Notify>,
+    pub node: watch::Receiver<Facts>,
+    pub cancel: CancellationToken,
+}
+
+/// What a round of the worker leads to.
+enum Next {
+    /// Look again after this long at the latest, or when something happens.
+    Wait(Duration),
+    /// The pod is gone.
+    Done,
+}
+
+pub struct Worker {
+    start: Start,
+    uid: String,
+    observer: Observer,
+    probes: Probes,
+    adopted: bool,
+    /// Restart back-off by container.
+    backoffs: BTreeMap<String, BackOff>,
+    /// Why containers wait: reason and message by name.
+    waiting: BTreeMap<String, (String, String)>,
+    /// Starts that were put off and already said so.
+    volumes: PodVolumes,
+    /// Why the kubelet ended the pod: status reason and message.
+    ended: Option<(String, String)>,
+    /// The last status made here; the API's own may be older.
+    last: Option<PodStatus>,
+    /// What the pod held beside containers was released.
+    released: bool,
+    failures: u32,
+}
+
+impl Worker {
+    pub fn new(start: Start) -> Self {
+        let pod = start.updates.borrow().pod.clone();
+        let uid = spec_of::uid(&pod).to_string();
+        let root = start.drivers.config.root_dir.clone();
+        let drivers = &start.drivers;
+        Self {
+            observer: Observer::new(drivers.runtime.clone(), root, &uid),
+            probes: Probes::new(
+                drivers.runtime.clone(),
+                drivers.recorder.clone(),
+                start.measures.clone(),
+                start.wake.clone(),
+            ),
+            uid,
+            start,
+            adopted: false,
+            backoffs: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            volumes: PodVolumes::default(),
+            ended: None,
+            last: None,
+            released: false,
+            failures: 0,
+        }
+    }
+
+    /// Works until the pod is gone or the kubelet stops; then true only if the pod is gone.
+    pub async fn run(mut self) -> bool {
+        let cancel = self.start.cancel.clone();
+        cancel.run_until_cancelled(self.work()).await.is_some()
+    }
+
+    async fn work(&mut self) {
+        loop {
+            let began = Instant::now();
+            let next = self.round().await;
+            self.start.measures.synced(began.elapsed().as_secs_f64());
+            match next {
+                Ok(Next::Done) => return,
+                Ok(Next::Wait(delay)) => {
+                    self.failures = 0;
+                    self.wait(delay).await;
+                }
+                Err(error) => {
+                    tracing::warn!(pod = self.uid, "{error:#}");
+                    self.failures = self.failures.saturating_add(1);
+                    self.wait(Duration::from_secs(1 << self.failures.min(5))).await;
+                }
+            }
+        }
+    }
+
+    /// One look and what follows from it.
+    async fn round(&mut self) -> anyhow::Result<Next> {
+        let update = self.start.updates.borrow_and_update().clone();
+        let seen = self.look().await?;
+        if !self.adopted {
+            self.probes.adopt(&update.pod, &seen);
+            self.adopted = true;
+        }
+        self.check_deadline(&update.pod);
+        let over = update.removed
+            || update.pod.metadata.deletion_timestamp.is_some()
+            || self.ended.is_some()
+            || self.last_phase(&update.pod).is_some_and(spec_of::is_terminal_phase);
+        if over {
+            return self.end(update, seen).await;
+        }
+        let mut updates = self.start.updates.clone();
+        updates.mark_unchanged();
+        tokio::select! {
+            next = self.keep_running(&update, seen) => next,
+            // an end does not wait for an image to arrive
+            () = ends(&mut updates) => Ok(Next::Wait(Duration::ZERO)),
+        }
+    }
+
+    async fn look(&mut self) -> anyhow::Result<Seen> {
+        let seen = self.observer.look().await?;
+        let sandboxes = seen.sandboxes.iter().map(|sandbox| sandbox.id.as_str());
+        self.start.wakes.follow(sandboxes, &self.start.wake);
+        Ok(seen)
+    }
+
+    async fn wait(&mut self, delay: Duration) {
+        let resync = self.start.drivers.config.sync_frequency;
+        let refresh = self.volumes.refresh.unwrap_or(resync);
+        tokio::select! {
+            () = tokio::time::sleep(delay.min(refresh).min(resync)) => {}
+            () = self.start.wake.notified() => {}
+            _ = self.start.updates.changed() => {}
+            () = Volumes::changed(&self.volumes) => {}
+        }
+    }
+
+    fn last_phase<'a>(&'a self, pod: &'a Pod) -> Option<&'a str> {
+        let status = self.last.as_ref().or(pod.status.as_ref())?;
+        status.phase.as_deref()
+    }
+
+    /// `activeDeadlineSeconds`, counted from the pod's start on this node.
+    fn check_deadline(&mut self, pod: &Pod) {
+        if self.ended.is_none() && self.until_deadline(pod) == Some(Duration::ZERO) {
+            let reason = (
+                "DeadlineExceeded".to_string(),
+                "Pod was active on the node longer than the specified deadline".to_string(),
+            );
+            let regarding = crate::apply::pod_reference(pod);
+            self.start.drivers.recorder.normal(&regarding, &reason.0, reason.1.clone());
+            self.ended = Some(reason);
+        }
+    }
+
+    fn until_deadline(&self, pod: &Pod) -> Option<Duration> {
+        let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
+        let status = self.last.as_ref().or(pod.status.as_ref())?;
+        let active = Duration::try_from(Timestamp::now().duration_since(status.start_time.as_ref()?.0))
+            .unwrap_or(Duration::ZERO);
+        Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).saturating_sub(active))
+    }
+
+    fn facts(&self, pod: &Pod, seen: &Seen) -> Facts {
+        let node = self.start.node.borrow().clone();
+        let sandbox = seen.ready_sandbox();
+        let pod_ips = match sandbox {
+            _ if spec_of::host_network(pod) => node.host_ips.clone(),
+            Some(sandbox) => sandbox.ips.clone(),
+            None => Vec::new(),
+        };
+        Facts { pod_ips, ..node }
+    }
+
+    /// Makes the status of what was seen, shows it to the server, and hands it to the API's side.
+    fn report(&mut self, update: &Update, seen: &Seen, terminal: bool) -> PodStatus {
+        let mut pod = update.pod.as_ref().clone();
+        if let Some(mut last) = self.last.clone() {
+            keep_foreign_conditions(&mut last, update.pod.status.as_ref());
+            pod.status = Some(last);
+        }
+        let node_ips = self.start.node.borrow().host_ips.clone();
+        let status = status::status(&Inputs {
+            pod: &pod,
+            seen,
+            probes: &self.probes.results(),
+            waiting: &self.waiting,
+            node_ips: &node_ips,
+            runtime: &self.start.drivers.runtime.version.runtime_name,
+            terminal,
+            ended: self.ended.as_ref(),
+            now: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH),
+        });
+        pod.status = Some(status.clone());
+        self.start.shown.send_replace(Arc::new(pod));
+        if let Some(target) = &update.target {
+            self.start.report.status(target.clone(), update.pod.status.clone().unwrap_or_default(), status.clone());
+        }
+        self.last = Some(status.clone());
+        status
+    }
+}
+
+/// The API's side has the newest word on conditions that others own.
+fn keep_foreign_conditions(last: &mut PodStatus, api: Option<&PodStatus>) {
+    let Some(api) = api.and_then(|api| api.conditions.clone()) else { return };
+    let ours = |type_: &str| status::OWNED_CONDITIONS.contains(&type_);
+    let conditions = last.conditions.get_or_insert_default();
+    conditions.retain(|one| ours(&one.type_));
+    conditions.extend(api.into_iter().filter(|one| !ours(&one.type_)));
+}
+
+/// Waits for an update that ends the pod.
+async fn ends(updates: &mut watch::Receiver<Update>) {
+    let ending = |update: &Update| update.removed || update.pod.metadata.deletion_timestamp.is_some();
+    // an error means that the kubelet stops: the worker is cancelled elsewhere
+    if updates.wait_for(ending).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
