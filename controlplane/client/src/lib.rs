@@ -7,4 +7,4 @@ pub mod events;
 pub mod lease;
 pub mod reflector;
 
-pub use reflector::{Change, ObjectKey, Reflector, Subscription};
+pub use reflector::{Change, ObjectKey, Reflector, Subscription, Watched, revision_of};

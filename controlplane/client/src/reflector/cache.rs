@@ -14,13 +14,15 @@ pub(super) struct Cache<K> {
     /// namespace → name → object
     objects: HashMap<String, HashMap<String, Arc<K>>>,
     len: usize,
+    /// The newest resource version of anything shown, deletes included.
+    revision: u64,
     subscribers: Vec<Weak<Queue<K>>>,
     closed: bool,
 }
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), len: 0, subscribers: Vec::new(), closed: false }
+        Self { objects: HashMap::new(), len: 0, revision: 0, subscribers: Vec::new(), closed: false }
     }
 }
 
@@ -39,6 +41,10 @@ impl<K> Cache<K> {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
     }
 
     pub(super) fn subscribe(&mut self) -> Arc<Queue<K>> {
@@ -72,6 +78,7 @@ impl<K> Cache<K> {
 impl<K: Resource> Cache<K> {
     pub(super) fn apply(&mut self, object: K) {
         let key = ObjectKey::of(&object);
+        self.revision = self.revision.max(super::revision_of(&object));
         let names = self.objects.entry(key.namespace.clone()).or_default();
         if names.get(&key.name).is_some_and(|old| same_revision(old.as_ref(), &object)) {
             return;
@@ -85,6 +92,7 @@ impl<K: Resource> Cache<K> {
     /// Removes the object, unless its name already belongs to another UID.
     pub(super) fn delete(&mut self, object: &K) {
         let key = ObjectKey::of(object);
+        self.revision = self.revision.max(super::revision_of(object));
         let present = self.get(&key.namespace, &key.name);
         if present.is_some_and(|present| present.meta().uid == object.meta().uid) {
             self.remove(key);

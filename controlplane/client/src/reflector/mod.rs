@@ -50,6 +50,12 @@ impl std::fmt::Display for ObjectKey {
     }
 }
 
+/// An object's resource version as a number; 0 where it has none. Versions of one kind may be compared (upstream:
+/// KEP-5504).
+pub fn revision_of<K: kube::Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
 /// A difference in one object, as a subscriber sees it.
 #[derive(Debug)]
 pub enum Change<K> {
@@ -152,6 +158,12 @@ impl<K> Reflector<K> {
     /// Looks at every object under the cache's lock: `look` must be quick and must not call this reflector.
     pub fn for_each(&self, look: impl FnMut(&Arc<K>)) {
         self.cache.read().iter().for_each(look);
+    }
+
+    /// The newest resource version this cache has shown, of any object, deletes included. An object written at revision
+    /// `r` is in the cache, or known to be gone, once this is at least `r`.
+    pub fn revision(&self) -> u64 {
+        self.cache.read().revision()
     }
 
     pub fn len(&self) -> usize {
