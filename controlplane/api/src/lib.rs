@@ -17,4 +17,5 @@ pub mod quantity;
 pub mod selector;
 pub mod status;
 pub mod strict;
+pub mod tables;
 pub mod validation;
