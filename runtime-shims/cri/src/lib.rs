@@ -9,6 +9,7 @@ pub mod channel;
 pub mod connect;
 pub mod events;
 pub mod log;
+pub mod streaming;
 
 pub use cgroup::CgroupDriver;
 pub use channel::Channel;

@@ -1,0 +1,197 @@
+//! Serves a client's upgrade request (WebSocket or SPDY) from a runtime's streaming URL.
+//!
+//! The runtime is asked first, so that a refusal reaches the client as an ordinary HTTP answer.
+//! Must not know: who the client is, whether it may, or which URL belongs to its pod.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tracing::debug;
+
+pub use super::command::Streams;
+use super::command::{self, Protocol};
+use super::spdy::{Connection, Side};
+use super::upgrade::{PROTOCOL_VERSION, Raised, SPDY, UpgradeError, to_spdy};
+use super::websocket::{self, Framing};
+use super::{command::PROTOCOLS as COMMAND_PROTOCOLS, ports};
+
+/// An answer to an upgrade request: 101 without a body, or a refusal with its reason as text.
+pub type Answer = Response<Full<Bytes>>;
+
+/// A client that has its 101 must go on within this time.
+const CLIENT_GOES_ON_WITHIN: Duration = Duration::from_secs(30);
+
+/// What the client asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Session {
+    /// Exec or attach, with these streams.
+    Command(Streams),
+    /// The ports are those of the request's query, which WebSocket clients without a tunnel give; else empty.
+    PortForward { ports: Vec<u16> },
+}
+
+/// How to speak with this client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The client speaks SPDY itself: bytes are passed on unread.
+    Raw,
+    Command(Protocol),
+    Tunnel,
+    Ports(&'static str, Framing),
+}
+
+/// Answers an upgrade request and, after a 101, serves the session in a task of its own until either side ends it.
+/// `url` is what the runtime's `Exec`, `Attach` or `PortForward` call gave.
+///
+/// Stream protocols: `v5.`, `v4.` and unversioned `channel.k8s.io` over WebSocket (plain and base64),
+/// `SPDY/3.1+portforward.k8s.io` tunnels, and SPDY/3.1 as it is.
+pub async fn serve<B>(mut request: Request<B>, url: &str, session: Session) -> Answer {
+    let way = match way(request.headers(), &session) {
+        Ok(way) => way,
+        Err(refusal) => return *refusal,
+    };
+    let offered: Vec<HeaderValue> = match way {
+        Way::Raw => request.headers().get_all(PROTOCOL_VERSION).iter().cloned().collect(),
+        Way::Command(_) => vec![HeaderValue::from_static("v4.channel.k8s.io")],
+        Way::Tunnel | Way::Ports(..) => vec![HeaderValue::from_static(ports::PORT_FORWARD)],
+    };
+    let runtime = match to_spdy(url, &offered).await {
+        Ok(raised) => raised,
+        Err(UpgradeError::Refused(answer)) => return *answer,
+        Err(error) => return plain(StatusCode::BAD_GATEWAY, &format!("{:#}", anyhow::Error::from(error))),
+    };
+    let answer = match accept(way, request.headers(), &runtime.headers) {
+        Ok(answer) => answer,
+        Err(refusal) => return *refusal,
+    };
+    tokio::spawn(carry(hyper::upgrade::on(&mut request), runtime, way, session));
+    answer
+}
+
+fn way(headers: &HeaderMap, session: &Session) -> Result<Way, Box<Answer>> {
+    if websocket::asked(headers) {
+        return websocket_way(&websocket::offered(headers), session).ok_or_else(|| {
+            let text = "none of the WebSocket subprotocols offered is spoken here";
+            Box::new(plain(StatusCode::BAD_REQUEST, text))
+        });
+    }
+    let spdy = headers.get_all(UPGRADE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(SPDY.as_bytes()));
+    if spdy { Ok(Way::Raw) } else { Err(Box::new(plain(StatusCode::BAD_REQUEST, "Upgrade request required"))) }
+}
+
+/// The first subprotocol of the client's that is spoken here.
+fn websocket_way(offered: &[&str], session: &Session) -> Option<Way> {
+    let offered = if offered.is_empty() { &[""] } else { offered };
+    match session {
+        Session::Command(_) => offered.iter().find_map(|name| {
+            COMMAND_PROTOCOLS.iter().find(|protocol| protocol.name == *name).map(|protocol| Way::Command(*protocol))
+        }),
+        Session::PortForward { ports } => offered.iter().find_map(|name| {
+            if *name == ports::TUNNEL {
+                return Some(Way::Tunnel);
+            }
+            let spoken = (1..=ports::MOST_PORTS).contains(&ports.len());
+            let (name, framing) = ports::PROTOCOLS.iter().find(|(known, _)| spoken && known == name)?;
+            Some(Way::Ports(name, *framing))
+        }),
+    }
+}
+
+fn accept(way: Way, asked: &HeaderMap, runtime: &HeaderMap) -> Result<Answer, Box<Answer>> {
+    match way {
+        Way::Raw => Ok(accept_raw(runtime)),
+        Way::Command(protocol) => websocket::accept(asked, protocol.name),
+        Way::Tunnel => websocket::accept(asked, ports::TUNNEL),
+        Way::Ports(name, _) => websocket::accept(asked, name),
+    }
+}
+
+fn accept_raw(runtime: &HeaderMap) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, SPDY);
+    for chosen in runtime.get_all(PROTOCOL_VERSION) {
+        headers.append(PROTOCOL_VERSION, chosen.clone());
+    }
+    answer
+}
+
+async fn carry(client: OnUpgrade, runtime: Raised, way: Way, session: Session) {
+    let client = match tokio::time::timeout(CLIENT_GOES_ON_WITHIN, client).await {
+        Ok(Ok(client)) => TokioIo::new(client),
+        Ok(Err(error)) => return debug!(%error, "a client did not upgrade its connection"),
+        Err(_elapsed) => return debug!("a client did not upgrade its connection in time"),
+    };
+    match (way, session) {
+        (Way::Raw, _) => relay(client, runtime.io).await,
+        (Way::Tunnel, _) => ports::tunnel(websocket::start(client).await, runtime.io).await,
+        (Way::Command(protocol), Session::Command(streams)) => {
+            let (connection, _no_streams_from_there) = Connection::start(runtime.io, Side::Client);
+            command::serve(websocket::start(client).await, protocol, connection, streams).await;
+        }
+        (Way::Ports(_, framing), Session::PortForward { ports }) => {
+            let (connection, _no_streams_from_there) = Connection::start(runtime.io, Side::Client);
+            ports::serve(websocket::start(client).await, framing, connection, ports).await;
+        }
+        // A way is chosen for its session.
+        (Way::Command(_) | Way::Ports(..), _) => {}
+    }
+}
+
+/// Both directions, each closed on its own.
+async fn relay(mut client: TokioIo<Upgraded>, mut runtime: TokioIo<Upgraded>) {
+    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut runtime).await {
+        debug!(%error, "a streaming session broke");
+    }
+}
+
+/// A refusal in words.
+pub(super) fn plain(status: StatusCode, text: &str) -> Answer {
+    let mut answer = Response::new(Full::from(format!("{text}\n")));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(offered: &[&str], session: &Session) -> Option<String> {
+        websocket_way(offered, session).map(|way| match way {
+            Way::Command(protocol) => protocol.name.to_owned(),
+            Way::Ports(name, _) => name.to_owned(),
+            other => format!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn the_clients_first_known_subprotocol_is_chosen() {
+        let exec = Session::Command(Streams::default());
+        assert_eq!(chosen(&["v9", "v5.channel.k8s.io", "v4.channel.k8s.io"], &exec), Some("v5.channel.k8s.io".into()));
+        assert_eq!(chosen(&[], &exec), Some(String::new()));
+        assert_eq!(chosen(&["v9"], &exec), None);
+    }
+
+    #[test]
+    fn port_forward_tunnels_or_names_its_ports() {
+        let without = Session::PortForward { ports: vec![] };
+        let with = Session::PortForward { ports: vec![80] };
+        assert_eq!(chosen(&["SPDY/3.1+portforward.k8s.io"], &without), Some("Tunnel".into()));
+        assert_eq!(chosen(&["v4.channel.k8s.io"], &without), None);
+        assert_eq!(chosen(&["v4.channel.k8s.io"], &with), Some("v4.channel.k8s.io".into()));
+    }
+
+    #[test]
+    fn a_plain_request_is_told_to_upgrade() {
+        let refused = way(&HeaderMap::new(), &Session::Command(Streams::default())).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    }
+}
