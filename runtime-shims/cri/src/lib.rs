@@ -1,14 +1,17 @@
 //! The Container Runtime Interface: its types, a connection to a runtime (socket or in process), container events,
-//! the log format, and the streaming protocols behind exec, attach and port-forward.
+//! the log format, the streaming protocols behind exec, attach and port-forward, and a sandbox image of our own.
 //!
 //! Must not know: pods as the API server has them, the kubelet, any one runtime's inside (containerd's own event and
 //! image services excepted, which fill in for what its CRI lacks).
 
+pub mod archive;
 pub mod cgroup;
 pub mod channel;
 pub mod connect;
+mod containerd;
 pub mod events;
 pub mod log;
+pub mod pause;
 pub mod streaming;
 
 pub use cgroup::CgroupDriver;

@@ -23,10 +23,9 @@ use tonic::{Code, Request, Status};
 use super::order::Order;
 use super::{ContainerEvent, Ended, Event, EventKind, subscribe};
 use crate::Runtime;
+use crate::containerd::NAMESPACE;
 use crate::v1::{ContainerState, ContainerStatusRequest, ListContainersRequest, PodSandboxStatusRequest};
 
-/// The namespace in which containerd's CRI plugin keeps everything.
-const NAMESPACE: &str = "k8s.io";
 const TOPICS: [&str; 4] = ["/containers/create", "/tasks/start", "/tasks/exit", "/containers/delete"];
 /// How long the CRI may lag behind an event before the event is passed on regardless.
 const LONGEST_LAG: Duration = Duration::from_secs(5);
