@@ -150,6 +150,15 @@ impl Drop for Machine {
         let _ = cleaned.join();
         let _ = self.containerd.kill();
         let _ = self.containerd.wait();
+        remove_cgroups(self.dir.path());
+    }
+}
+
+/// The pods' parent, in every hierarchy there is.
+fn remove_cgroups(dir: &Path) {
+    let name = dir.file_name().unwrap();
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let _ = fs::remove_dir(hierarchy.path().join(name));
     }
 }
 

@@ -5,20 +5,28 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use crate::cluster::{kubectl, serve};
 use crate::machine::{Machine, possible};
 
-/// A container that echoes what it is told and answers on a port of the host's, which it has to itself.
-fn script(port: u16) -> String {
-    format!("nc -lk -p {port} -s 127.0.0.1 -e cat & while read line; do echo heard $line; done; sleep 1000")
-}
+/// A container that answers what it is told.
+const SCRIPT: &str = "while read line; do echo heard $line; done; sleep 1000";
 
-/// A free port, for as long as nobody else takes it.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Echoes on a port of the host's, which is the pod's network here.
+async fn echo_server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = socket.split();
+                tokio::io::copy(&mut read, &mut write).await
+            });
+        }
+    });
+    port
 }
 
 struct Scene {
@@ -26,7 +34,6 @@ struct Scene {
     address: SocketAddr,
     home: tempfile::TempDir,
     websocket: bool,
-    port: u16,
 }
 
 impl Scene {
@@ -36,12 +43,11 @@ impl Scene {
             eprintln!("skipped: needs containerd and kubectl");
             return None;
         }
-        let port = free_port();
         let machine = Machine::start().await;
         let sandbox = machine.sandbox("web").await;
-        let container = machine.container(&sandbox, &script(port)).await;
+        let container = machine.container(&sandbox, SCRIPT).await;
         let address = serve(machine.runtime.clone(), sandbox.0, container).await;
-        Some(Self { _machine: machine, address, home: tempfile::tempdir().unwrap(), websocket, port })
+        Some(Self { _machine: machine, address, home: tempfile::tempdir().unwrap(), websocket })
     }
 
     fn kubectl(&self) -> Command {
@@ -145,7 +151,7 @@ async fn attach(scene: &Scene) {
 }
 
 async fn port_forward(scene: &Scene) {
-    let ports = format!(":{}", scene.port);
+    let ports = format!(":{}", echo_server().await);
     let mut running = scene.kubectl().args(["port-forward", "web", &ports]).spawn().unwrap();
     let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
     let first = lines.next_line().await.unwrap().expect("kubectl says where it listens");
