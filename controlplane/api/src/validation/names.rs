@@ -252,6 +252,30 @@ pub fn path_segment(value: &str) -> Problems {
     bad.map(|c| format!("may not contain '{c}'")).collect()
 }
 
+/// An IPv4 or IPv6 address.
+pub fn ip(value: &str) -> Problems {
+    match value.parse::<std::net::IpAddr>() {
+        Ok(_) => Problems::new(),
+        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+    }
+}
+
+/// `10.0.0.0/8`, `2001:db8::/64`.
+pub fn cidr(value: &str) -> Problems {
+    let fine = value.split_once('/').is_some_and(|(address, bits)| {
+        let most = match address.parse() {
+            Ok(std::net::IpAddr::V4(_)) => 32,
+            Ok(std::net::IpAddr::V6(_)) => 128,
+            Err(_) => return false,
+        };
+        bits.parse::<u32>().is_ok_and(|bits| bits <= most)
+    });
+    if fine {
+        return Problems::new();
+    }
+    vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()]
+}
+
 /// The name of an HTTP header.
 pub fn http_header_name(value: &str) -> Problems {
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {

@@ -7,13 +7,14 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{fill, pod_spec, volumes};
+use crate::field::Errors;
 use crate::kinds::Rules;
+use crate::validation::workloads;
 
 pub(super) struct Deployment;
 
 impl Rules for Deployment {
     type Object = apps::Deployment;
-    const STATUS_CHECKS: bool = true;
 
     fn defaults(deployment: &mut apps::Deployment) {
         let spec = deployment.spec.get_or_insert_default();
@@ -30,10 +31,12 @@ impl Rules for Deployment {
         }
     }
 
-    fn prepare_update(new: &mut apps::Deployment, old: &apps::Deployment, subresource: &str) {
-        if subresource == "status" {
-            new.metadata.labels.clone_from(&old.metadata.labels);
-        }
+    fn validate(object: &apps::Deployment, errors: &mut Errors) {
+        workloads::deployment(object, errors);
+    }
+
+    fn validate_update(new: &apps::Deployment, old: &apps::Deployment, _subresource: &str, errors: &mut Errors) {
+        workloads::deployment_update(new, old, errors);
     }
 }
 
@@ -47,6 +50,14 @@ impl Rules for ReplicaSet {
         pod_spec::fill_template(spec.template.get_or_insert_default());
         fill::value(&mut spec.replicas, 1);
         fill::value(&mut spec.min_ready_seconds, 0);
+    }
+
+    fn validate(object: &apps::ReplicaSet, errors: &mut Errors) {
+        workloads::replica_set(object, errors);
+    }
+
+    fn validate_update(new: &apps::ReplicaSet, old: &apps::ReplicaSet, _subresource: &str, errors: &mut Errors) {
+        workloads::replica_set_update(new, old, errors);
     }
 }
 
@@ -77,6 +88,14 @@ impl Rules for StatefulSet {
         fill::text(&mut retention.when_scaled, "Retain");
         fill::value(&mut spec.replicas, 1);
         fill::value(&mut spec.revision_history_limit, 10);
+    }
+
+    fn validate(object: &apps::StatefulSet, errors: &mut Errors) {
+        workloads::stateful_set(object, errors);
+    }
+
+    fn validate_update(new: &apps::StatefulSet, old: &apps::StatefulSet, _subresource: &str, errors: &mut Errors) {
+        workloads::stateful_set_update(new, old, errors);
     }
 }
 
@@ -118,6 +137,14 @@ impl Rules for DaemonSet {
         let changed = template(new) != template(old);
         set_template_generation(&mut new.metadata, template_generation(&old.metadata) + i64::from(changed));
     }
+
+    fn validate(object: &apps::DaemonSet, errors: &mut Errors) {
+        workloads::daemon_set(object, errors);
+    }
+
+    fn validate_update(new: &apps::DaemonSet, old: &apps::DaemonSet, _subresource: &str, errors: &mut Errors) {
+        workloads::daemon_set_update(new, old, errors);
+    }
 }
 
 fn template_generation(metadata: &ObjectMeta) -> i64 {
@@ -147,5 +174,9 @@ impl Rules for ReplicationController {
         if controller.metadata.labels.as_ref().is_none_or(|own| own.is_empty()) {
             controller.metadata.labels = Some(labels);
         }
+    }
+
+    fn validate(object: &core::ReplicationController, errors: &mut Errors) {
+        workloads::replication_controller(object, errors);
     }
 }

@@ -5,7 +5,9 @@
 use k8s_openapi::api::autoscaling::{v1, v2};
 
 use super::fill;
+use crate::field::Errors;
 use crate::kinds::Rules;
+use crate::validation::policies;
 
 pub(super) struct HorizontalPodAutoscalerV1;
 
@@ -34,6 +36,10 @@ impl Rules for HorizontalPodAutoscaler {
             fill::value(&mut up.stabilization_window_seconds, 0);
             fill_rules(behavior.scale_down.get_or_insert_default(), &[("Percent", 100)]);
         }
+    }
+
+    fn validate(object: &v2::HorizontalPodAutoscaler, errors: &mut Errors) {
+        policies::autoscaler(object, errors);
     }
 }
 

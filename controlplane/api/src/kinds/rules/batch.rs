@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::batch::v1 as batch;
 
 use super::{fill, pod_spec};
+use crate::field::Errors;
 use crate::kinds::Rules;
+use crate::validation::workloads;
 
 pub(super) struct Job;
 
@@ -50,6 +52,14 @@ impl Rules for Job {
         let wanted = selector.match_labels.get_or_insert_with(BTreeMap::new);
         wanted.entry("batch.kubernetes.io/controller-uid".to_owned()).or_insert(uid);
     }
+
+    fn validate(object: &batch::Job, errors: &mut Errors) {
+        workloads::job(object, errors);
+    }
+
+    fn validate_update(new: &batch::Job, old: &batch::Job, _subresource: &str, errors: &mut Errors) {
+        workloads::job_update(new, old, errors);
+    }
 }
 
 /// What the specs of Jobs and of CronJobs' templates share: the pod template and the failure policy's patterns.
@@ -73,5 +83,9 @@ impl Rules for CronJob {
         fill::value(&mut spec.suspend, false);
         fill::value(&mut spec.successful_jobs_history_limit, 3);
         fill::value(&mut spec.failed_jobs_history_limit, 1);
+    }
+
+    fn validate(object: &batch::CronJob, errors: &mut Errors) {
+        workloads::cron_job(object, errors);
     }
 }

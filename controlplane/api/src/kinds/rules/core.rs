@@ -6,7 +6,25 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{fill, pod_spec, volumes};
+use crate::field::{Errors, Path};
 use crate::kinds::{Rules, StatusRule};
+use crate::validation::{cluster, core as checks, pod};
+
+pub(super) struct ConfigMap;
+
+impl Rules for ConfigMap {
+    type Object = core::ConfigMap;
+    const DEFAULTS: bool = false;
+    const STATUS: StatusRule = StatusRule::None;
+
+    fn validate(object: &core::ConfigMap, errors: &mut Errors) {
+        checks::config_map(object, errors);
+    }
+
+    fn validate_update(new: &core::ConfigMap, old: &core::ConfigMap, _subresource: &str, errors: &mut Errors) {
+        checks::config_map_update(new, old, errors);
+    }
+}
 
 pub(super) struct Secret;
 
@@ -20,6 +38,14 @@ impl Rules for Secret {
         for (key, text) in secret.string_data.take().into_iter().flatten() {
             secret.data.get_or_insert_default().insert(key, k8s_openapi::ByteString(text.into_bytes()));
         }
+    }
+
+    fn validate(object: &core::Secret, errors: &mut Errors) {
+        checks::secret(object, errors);
+    }
+
+    fn validate_update(new: &core::Secret, old: &core::Secret, _subresource: &str, errors: &mut Errors) {
+        checks::secret_update(new, old, errors);
     }
 }
 
@@ -69,6 +95,10 @@ impl Rules for Node {
             status.allocatable.clone_from(&status.capacity);
         }
         fill::resources(&mut status.allocatable);
+    }
+
+    fn validate(object: &core::Node, errors: &mut Errors) {
+        cluster::node(object, errors);
     }
 }
 
@@ -124,6 +154,10 @@ impl Rules for PersistentVolume {
             ..core::PersistentVolumeStatus::default()
         });
     }
+
+    fn validate(object: &core::PersistentVolume, errors: &mut Errors) {
+        cluster::persistent_volume(object, errors);
+    }
 }
 
 pub(super) struct PersistentVolumeClaim;
@@ -154,6 +188,21 @@ impl Rules for PersistentVolumeClaim {
             fill::value(&mut spec.data_source, core::TypedLocalObjectReference { api_group, kind, name });
         }
     }
+
+    fn validate(claim: &core::PersistentVolumeClaim, errors: &mut Errors) {
+        if let Some(spec) = &claim.spec {
+            checks::claim_spec(spec, &Path::new("spec"), errors);
+        }
+    }
+
+    fn validate_update(
+        new: &core::PersistentVolumeClaim,
+        old: &core::PersistentVolumeClaim,
+        _subresource: &str,
+        errors: &mut Errors,
+    ) {
+        checks::claim_update(new, old, errors);
+    }
 }
 
 pub(super) struct LimitRange;
@@ -175,6 +224,10 @@ impl Rules for LimitRange {
             fill::resources(&mut item.max_limit_request_ratio);
         }
     }
+
+    fn validate(object: &core::LimitRange, errors: &mut Errors) {
+        cluster::limit_range(object, errors);
+    }
 }
 
 pub(super) struct ResourceQuota;
@@ -191,6 +244,10 @@ impl Rules for ResourceQuota {
             fill::resources(&mut status.used);
         }
     }
+
+    fn validate(object: &core::ResourceQuota, errors: &mut Errors) {
+        cluster::resource_quota(object, errors);
+    }
 }
 
 pub(super) struct PodTemplate;
@@ -201,5 +258,11 @@ impl Rules for PodTemplate {
 
     fn defaults(template: &mut core::PodTemplate) {
         pod_spec::fill_template(template.template.get_or_insert_default());
+    }
+
+    fn validate(template: &core::PodTemplate, errors: &mut Errors) {
+        if let Some(template) = &template.template {
+            pod::template(template, &Path::new("template"), errors);
+        }
     }
 }

@@ -48,6 +48,7 @@ fn core_group(kind: &str) -> Option<Hooks> {
         "Endpoints" => Hooks::of::<core::Endpoints>(),
         "Namespace" => Hooks::of::<core::Namespace>(),
         "Node" => Hooks::of::<core::Node>(),
+        "ConfigMap" => Hooks::of::<core::ConfigMap>(),
         "Secret" => Hooks::of::<core::Secret>(),
         "PersistentVolume" => Hooks::of::<core::PersistentVolume>(),
         "PersistentVolumeClaim" => Hooks::of::<core::PersistentVolumeClaim>(),
@@ -91,13 +92,17 @@ fn extension_groups(kind: &str) -> Option<Hooks> {
 
 fn other_groups(kind: &str) -> Option<Hooks> {
     Some(match kind {
+        "Role" => Hooks::of::<rbac::Role>(),
+        "ClusterRole" => Hooks::of::<rbac::ClusterRole>(),
         "RoleBinding" => Hooks::of::<rbac::RoleBinding>(),
         "ClusterRoleBinding" => Hooks::of::<rbac::ClusterRoleBinding>(),
         "NetworkPolicy" => Hooks::of::<networking::NetworkPolicy>(),
+        "Ingress" => Hooks::of::<networking::Ingress>(),
         "IngressClass" => Hooks::of::<networking::IngressClass>(),
         "EndpointSlice" => Hooks::of::<networking::EndpointSlice>(),
         "StorageClass" => Hooks::of::<storage::StorageClass>(),
         "CSIDriver" => Hooks::of::<storage::CSIDriver>(),
+        "PodDisruptionBudget" => Hooks::of::<storage::PodDisruptionBudget>(),
         "PriorityClass" => Hooks::of::<storage::PriorityClass>(),
         "ResourceClaim" => Hooks::of::<devices::ResourceClaim>(),
         "ResourceClaimTemplate" => Hooks::of::<devices::ResourceClaimTemplate>(),

@@ -5,7 +5,9 @@
 use k8s_openapi::api::{discovery::v1 as discovery, networking::v1 as networking};
 
 use super::fill;
+use crate::field::Errors;
 use crate::kinds::{Rules, StatusRule};
+use crate::validation::network;
 
 pub(super) struct NetworkPolicy;
 
@@ -25,6 +27,10 @@ impl Rules for NetworkPolicy {
         for port in ingress.chain(egress) {
             fill::value(&mut port.protocol, "TCP".to_owned());
         }
+    }
+
+    fn validate(object: &networking::NetworkPolicy, errors: &mut Errors) {
+        network::network_policy(object, errors);
     }
 }
 
@@ -52,5 +58,29 @@ impl Rules for EndpointSlice {
             fill::value(&mut port.name, String::new());
             fill::value(&mut port.protocol, "TCP".to_owned());
         }
+    }
+
+    fn validate(object: &discovery::EndpointSlice, errors: &mut Errors) {
+        network::endpoint_slice(object, errors);
+    }
+
+    fn validate_update(
+        new: &discovery::EndpointSlice,
+        old: &discovery::EndpointSlice,
+        _subresource: &str,
+        errors: &mut Errors,
+    ) {
+        network::endpoint_slice_update(new, old, errors);
+    }
+}
+
+pub(super) struct Ingress;
+
+impl Rules for Ingress {
+    type Object = networking::Ingress;
+    const DEFAULTS: bool = false;
+
+    fn validate(object: &networking::Ingress, errors: &mut Errors) {
+        network::ingress(object, errors);
     }
 }

@@ -5,7 +5,9 @@
 use k8s_openapi::api::core::v1 as core;
 
 use super::{fill, pod_spec, qos};
+use crate::field::Errors;
 use crate::kinds::Rules;
+use crate::validation::pod;
 
 pub(super) struct Pod;
 
@@ -44,6 +46,16 @@ impl Rules for Pod {
             "ephemeralcontainers" => keep_all_but_ephemeral_containers(new, old),
             "resize" => keep_all_but_resources(new, old),
             _ => {}
+        }
+    }
+
+    fn validate(pod: &core::Pod, errors: &mut Errors) {
+        pod::pod(pod, errors);
+    }
+
+    fn validate_update(new: &core::Pod, old: &core::Pod, subresource: &str, errors: &mut Errors) {
+        if subresource.is_empty() {
+            pod::pod_update(new, old, errors);
         }
     }
 }

@@ -1,11 +1,13 @@
-//! Storage classes, CSI drivers and priority classes.
+//! Storage classes, CSI drivers, priority classes and disruption budgets.
 //!
 //! Must not know: volumes of pods.
 
-use k8s_openapi::api::{scheduling::v1 as scheduling, storage::v1 as storage};
+use k8s_openapi::api::{policy::v1 as policy, scheduling::v1 as scheduling, storage::v1 as storage};
 
 use super::fill;
+use crate::field::Errors;
 use crate::kinds::{Rules, StatusRule};
+use crate::validation::policies;
 
 pub(super) struct StorageClass;
 
@@ -16,6 +18,19 @@ impl Rules for StorageClass {
     fn defaults(class: &mut storage::StorageClass) {
         fill::value(&mut class.reclaim_policy, "Delete".to_owned());
         fill::value(&mut class.volume_binding_mode, "Immediate".to_owned());
+    }
+
+    fn validate(object: &storage::StorageClass, errors: &mut Errors) {
+        policies::storage_class(object, errors);
+    }
+
+    fn validate_update(
+        new: &storage::StorageClass,
+        old: &storage::StorageClass,
+        _subresource: &str,
+        errors: &mut Errors,
+    ) {
+        policies::storage_class_update(new, old, errors);
     }
 }
 
@@ -47,5 +62,29 @@ impl Rules for PriorityClass {
 
     fn defaults(class: &mut scheduling::PriorityClass) {
         fill::value(&mut class.preemption_policy, "PreemptLowerPriority".to_owned());
+    }
+
+    fn validate(object: &scheduling::PriorityClass, errors: &mut Errors) {
+        policies::priority_class(object, errors);
+    }
+
+    fn validate_update(
+        new: &scheduling::PriorityClass,
+        old: &scheduling::PriorityClass,
+        _subresource: &str,
+        errors: &mut Errors,
+    ) {
+        policies::priority_class_update(new, old, errors);
+    }
+}
+
+pub(super) struct PodDisruptionBudget;
+
+impl Rules for PodDisruptionBudget {
+    type Object = policy::PodDisruptionBudget;
+    const DEFAULTS: bool = false;
+
+    fn validate(object: &policy::PodDisruptionBudget, errors: &mut Errors) {
+        policies::disruption_budget(object, errors);
     }
 }

@@ -1,0 +1,196 @@
+//! Pods and pod templates (`pkg/apis/core/validation`, `ValidatePodSpec`).
+//!
+//! Must not know: who makes the pod.
+
+mod containers;
+mod env;
+mod probes;
+mod update;
+mod volumes;
+
+use k8s_openapi::api::core::v1 as core;
+
+pub(crate) use probes::port as target_port;
+pub(crate) use update::pod_update;
+
+use super::{invalid, invalid_number, meta, names, one_of, resources, text};
+use crate::field::{Error, Errors, Path};
+
+/// A pod, on create and as an update leaves it.
+pub(crate) fn pod(pod: &core::Pod, errors: &mut Errors) {
+    match &pod.spec {
+        Some(spec) => self::spec(spec, true, &Path::new("spec"), errors),
+        None => errors.push(Error::required(&Path::new("spec").child("containers"), "")),
+    }
+}
+
+/// What pods are made from.
+pub(crate) fn template(template: &core::PodTemplateSpec, path: &Path, errors: &mut Errors) {
+    if let Some(metadata) = &template.metadata {
+        let at = path.child("metadata");
+        let labels = metadata.labels.iter().flatten();
+        meta::labels(labels.map(|(k, v)| (k.as_str(), v.as_str())), &at.child("labels"), errors);
+        let annotations = metadata.annotations.iter().flatten();
+        let annotations = annotations.map(|(k, v)| (k.as_str(), v.as_str()));
+        meta::annotations(annotations, &at.child("annotations"), errors);
+    }
+    let at = path.child("spec");
+    let Some(spec) = &template.spec else {
+        errors.push(Error::required(&at.child("containers"), ""));
+        return;
+    };
+    self::spec(spec, false, &at, errors);
+    if spec.ephemeral_containers.as_ref().is_some_and(|containers| !containers.is_empty()) {
+        let detail = "ephemeral containers not allowed in pod template";
+        errors.push(Error::forbidden(&at.child("ephemeralContainers"), detail));
+    }
+}
+
+fn spec(spec: &core::PodSpec, is_pod: bool, path: &Path, errors: &mut Errors) {
+    let volumes = volumes::all(spec.volumes.as_deref().unwrap_or_default(), &path.child("volumes"), errors);
+    containers::main(spec, &volumes, path, errors);
+    containers::init(spec, &volumes, path, errors);
+    containers::ephemeral(spec, &volumes, path, errors);
+    if let Some(pod) = &spec.resources {
+        resources::requirements(pod, &path.child("resources"), errors);
+    }
+    if spec.host_network == Some(true) {
+        containers::host_ports_match(&spec.containers, is_pod, &path.child("containers"), errors);
+    }
+    policies(spec, path, errors);
+    referenced_names(spec, path, errors);
+    if let Some(context) = &spec.security_context {
+        security_context(context, spec, &path.child("securityContext"), errors);
+    }
+    scheduling(spec, path, errors);
+    if let Some(seconds) = spec.active_deadline_seconds {
+        let at = path.child("activeDeadlineSeconds");
+        invalid_number(names::in_range(seconds, 1, i64::from(i32::MAX)), seconds, &at, errors);
+    }
+}
+
+fn policies(spec: &core::PodSpec, path: &Path, errors: &mut Errors) {
+    let restart = ["Always", "OnFailure", "Never"];
+    one_of(text(&spec.restart_policy), &restart, &path.child("restartPolicy"), errors);
+    let dns = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+    one_of(text(&spec.dns_policy), &dns, &path.child("dnsPolicy"), errors);
+    if let Some(policy) = &spec.preemption_policy {
+        one_of(policy, &["PreemptLowerPriority", "Never"], &path.child("preemptionPolicy"), errors);
+    }
+    let at = path.child("dnsConfig").child("nameservers");
+    let servers = spec.dns_config.as_ref().and_then(|config| config.nameservers.as_deref()).unwrap_or_default();
+    if spec.dns_policy.as_deref() == Some("None") && servers.is_empty() {
+        let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+        errors.push(Error::required(&at, detail));
+    }
+    for (i, server) in servers.iter().enumerate() {
+        invalid(names::ip(server), server, &at.index(i), errors);
+    }
+}
+
+fn referenced_names(spec: &core::PodSpec, path: &Path, errors: &mut Errors) {
+    let subdomains = [
+        ("serviceAccountName", &spec.service_account_name),
+        ("nodeName", &spec.node_name),
+        ("priorityClassName", &spec.priority_class_name),
+        ("runtimeClassName", &spec.runtime_class_name),
+    ];
+    for (field, name) in subdomains.into_iter().filter(|(_, name)| !text(name).is_empty()) {
+        invalid(names::dns1123_subdomain(text(name)), text(name), &path.child(field), errors);
+    }
+    let labels = [("hostname", &spec.hostname), ("subdomain", &spec.subdomain)];
+    for (field, name) in labels.into_iter().filter(|(_, name)| !text(name).is_empty()) {
+        invalid(names::dns1123_label(text(name)), text(name), &path.child(field), errors);
+    }
+}
+
+fn security_context(context: &core::PodSecurityContext, spec: &core::PodSpec, path: &Path, errors: &mut Errors) {
+    let ids = [("fsGroup", context.fs_group), ("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)];
+    for (field, id) in ids {
+        if let Some(id) = id {
+            invalid_number(names::user_id(id), id, &path.child(field), errors);
+        }
+    }
+    for (i, id) in context.supplemental_groups.iter().flatten().enumerate() {
+        invalid_number(names::user_id(*id), *id, &path.child("supplementalGroups").index(i), errors);
+    }
+    if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
+        let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
+        errors.push(Error::invalid(&path.child("shareProcessNamespace"), true, detail));
+    }
+    if let Some(policy) = &context.fs_group_change_policy {
+        one_of(policy, &["Always", "OnRootMismatch"], &path.child("fsGroupChangePolicy"), errors);
+    }
+}
+
+fn scheduling(spec: &core::PodSpec, path: &Path, errors: &mut Errors) {
+    let selector = spec.node_selector.iter().flatten();
+    meta::labels(selector.map(|(k, v)| (k.as_str(), v.as_str())), &path.child("nodeSelector"), errors);
+    for (i, toleration) in spec.tolerations.iter().flatten().enumerate() {
+        self::toleration(toleration, &path.child("tolerations").index(i), errors);
+    }
+    let mut gates = Vec::new();
+    for (i, gate) in spec.scheduling_gates.iter().flatten().enumerate() {
+        let at = path.child("schedulingGates").index(i);
+        invalid(names::qualified_name(&gate.name), &gate.name, &at, errors);
+        if gates.contains(&&gate.name) {
+            errors.push(Error::duplicate(&at, gate.name.as_str()));
+        }
+        gates.push(&gate.name);
+    }
+    for (i, constraint) in spec.topology_spread_constraints.iter().flatten().enumerate() {
+        spread(constraint, &path.child("topologySpreadConstraints").index(i), errors);
+    }
+}
+
+fn toleration(toleration: &core::Toleration, path: &Path, errors: &mut Errors) {
+    let (key, value) = (text(&toleration.key), text(&toleration.value));
+    let (operator, effect) = (text(&toleration.operator), text(&toleration.effect));
+    let at = path.child("operator");
+    if !key.is_empty() {
+        invalid(names::qualified_name(key), key, &path.child("key"), errors);
+    } else if operator != "Exists" {
+        let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+        errors.push(Error::invalid(&at, operator, detail));
+    }
+    if toleration.toleration_seconds.is_some() && effect != "NoExecute" {
+        let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
+        errors.push(Error::invalid(&path.child("effect"), effect, detail));
+    }
+    match operator {
+        "" | "Equal" => {
+            let problems = names::label_value(value);
+            if !problems.is_empty() {
+                errors.push(Error::invalid(&at, value, problems.join(";")));
+            }
+        }
+        "Exists" if value.is_empty() => {}
+        "Exists" => errors.push(Error::invalid(&at, value, "value must be empty when `operator` is 'Exists'")),
+        other => errors.push(Error::not_supported(&at, other, &["Equal", "Exists"])),
+    }
+    if !effect.is_empty() {
+        one_of(effect, TAINT_EFFECTS, &path.child("effect"), errors);
+    }
+}
+
+pub(crate) const TAINT_EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
+
+fn spread(constraint: &core::TopologySpreadConstraint, path: &Path, errors: &mut Errors) {
+    if constraint.max_skew <= 0 {
+        errors.push(Error::invalid(&path.child("maxSkew"), constraint.max_skew, "must be greater than zero"));
+    }
+    let at = path.child("topologyKey");
+    if constraint.topology_key.is_empty() {
+        errors.push(Error::required(&at, "can not be empty"));
+    } else {
+        invalid(names::qualified_name(&constraint.topology_key), &constraint.topology_key, &at, errors);
+    }
+    let actions = ["DoNotSchedule", "ScheduleAnyway"];
+    let action = constraint.when_unsatisfiable.as_str();
+    if !actions.contains(&action) {
+        errors.push(Error::not_supported(&path.child("whenUnsatisfiable"), action, &actions));
+    }
+    if let Some(selector) = &constraint.label_selector {
+        super::selectors::label_selector(selector, &path.child("labelSelector"), errors);
+    }
+}
