@@ -11,6 +11,7 @@ pub mod field;
 pub mod fields;
 pub mod kinds;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod protobuf;
 pub mod quantity;

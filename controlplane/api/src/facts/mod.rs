@@ -154,6 +154,11 @@ pub fn types() -> &'static [Type] {
     &parse::table().types
 }
 
+/// Tells one version of the table from another.
+pub fn fingerprint() -> &'static [u8] {
+    parse::TEXT.as_bytes()
+}
+
 impl Type {
     /// The members as declared, inlined structs included: what protobuf sees.
     pub fn members(&'static self) -> &'static [Field] {

@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 
 use super::{Elem, Field, ListType, MapType, Package, Shape, Type};
 
-const TEXT: &str = include_str!("generated/facts.txt");
+pub(super) const TEXT: &str = include_str!("generated/facts.txt");
 const META: &str = "k8s.io/apimachinery/pkg/apis/meta/v1";
 
 pub(super) struct Table {

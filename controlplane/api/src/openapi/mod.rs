@@ -1,0 +1,122 @@
+//! OpenAPI, version 3 and 2, generated from the facts and the kind table: what `kubectl explain`, `apply`, `diff` and
+//! validation, and client generators, read.
+//!
+//! Names, structure and extensions are upstream's; its sentences are not here.
+//!
+//! Must not know: custom resources and aggregated APIs, whose documents others add.
+
+mod descriptions;
+mod operations;
+mod paths;
+mod render;
+mod schema;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::kinds::{self, Kind};
+
+/// Which OpenAPI is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    V2,
+    V3,
+}
+
+/// The document of `/openapi/v3`: where each group and version has its own. The hashes change with this program.
+pub fn v3_index() -> Value {
+    let mut paths = Map::new();
+    for (group, version) in group_versions() {
+        let path = root(group, version);
+        let hash = hash(&path);
+        let url = format!("/openapi/v3/{path}?hash={hash}");
+        paths.insert(path, json!({ "serverRelativeURL": url }));
+    }
+    json!({ "paths": paths })
+}
+
+/// The document of one group and version, as `api/v1` or `apis/apps/v1`; None where nothing of it is served.
+pub fn v3(group_version: &str) -> Option<Value> {
+    let (group, version) =
+        group_versions().into_iter().find(|(group, version)| root(group, version) == group_version)?;
+    let kinds: Vec<&Kind> = kinds_of(group, version).collect();
+    let paths = paths::all(group, version, &kinds);
+    let rendered: Map<String, Value> = paths.iter().map(|path| (path.path.clone(), render::v3_path(path))).collect();
+    let schemas = schema::definitions(&paths::types(&paths), Dialect::V3, &|ty| kinds_to_name(ty, &[(group, version)]));
+    Some(json!({
+        "openapi": "3.0.0",
+        "info": { "title": "Kubernetes", "version": "unversioned" },
+        "paths": rendered,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": { "BearerToken": { "type": "apiKey", "name": "authorization", "in": "header",
+                "description": "A bearer token in the Authorization header" } },
+        },
+    }))
+}
+
+/// The one document of `/openapi/v2`.
+pub fn v2() -> Value {
+    let all = group_versions();
+    let mut rendered = Map::new();
+    let mut types = Vec::new();
+    for (group, version) in &all {
+        let kinds: Vec<&Kind> = kinds_of(group, version).collect();
+        let paths = paths::all(group, version, &kinds);
+        rendered.extend(paths.iter().map(|path| (path.path.clone(), render::v2_path(path))));
+        types.extend(paths::types(&paths));
+    }
+    json!({
+        "swagger": "2.0",
+        "info": { "title": "Kubernetes", "version": "unversioned" },
+        "paths": rendered,
+        "definitions": schema::definitions(&types, Dialect::V2, &|ty| kinds_to_name(ty, &all)),
+        "securityDefinitions": { "BearerToken": { "type": "apiKey", "name": "authorization", "in": "header",
+            "description": "A bearer token in the Authorization header" } },
+        "security": [{ "BearerToken": [] }],
+    })
+}
+
+/// Every served group and version, once, in the order of the kind table.
+fn group_versions() -> Vec<(&'static str, &'static str)> {
+    let mut seen = BTreeSet::new();
+    kinds::all().iter().map(|kind| (kind.group, kind.version)).filter(|pair| seen.insert(*pair)).collect()
+}
+
+fn kinds_of(group: &'static str, version: &'static str) -> impl Iterator<Item = &'static Kind> {
+    kinds::all().iter().filter(move |kind| kind.group == group && kind.version == version)
+}
+
+/// `api/v1`, `apis/apps/v1`.
+fn root(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+/// The groups and versions in which a type is a kind, as `x-kubernetes-group-version-kind` lists them.
+fn kinds_to_name(ty: &crate::facts::Type, served: &[(&str, &str)]) -> Vec<Value> {
+    let named = |group: &str, version: &str| json!({ "group": group, "version": version, "kind": ty.name });
+    match (ty.package.group, ty.name) {
+        // options and events of every group; the core group has them always
+        ("meta.k8s.io", "DeleteOptions" | "WatchEvent") => {
+            let mut all: BTreeSet<(&str, &str)> = served.iter().copied().collect();
+            all.insert(("", "v1"));
+            all.into_iter().map(|(group, version)| named(group, version)).collect()
+        }
+        ("meta.k8s.io", _) => vec![named("", "v1")],
+        (group, _) => vec![named(group, ty.package.version)],
+    }
+}
+
+/// Names the content of a document: it is made of the facts and of this program alone.
+fn hash(path: &str) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(crate::facts::fingerprint());
+    hasher.update(env!("CARGO_PKG_VERSION"));
+    hasher.update(path);
+    hasher.finalize().iter().map(|byte| format!("{byte:02X}")).collect()
+}
