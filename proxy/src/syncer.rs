@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::backend::Table;
 use crate::model::{Model, PortEndpoint, ServiceName};
+use crate::nft::Family;
+use crate::plan::conntrack::serving;
 use crate::plan::diff::{Changes, Ruleset};
 use crate::plan::element::{Elements, Frontend, Key, Lane, Protocol, Value, family_of};
 use crate::plan::service::{Context, elements};
@@ -69,6 +71,10 @@ impl Syncer {
         Ok(Self { table, context, ruleset, numbers, next, adopted, doubtful: true })
     }
 
+    pub fn family(&self) -> Family {
+        self.table.family()
+    }
+
     pub fn context(&self) -> &Context {
         &self.context
     }
@@ -105,6 +111,16 @@ impl Syncer {
                 self.reconcile()
             }
         }
+    }
+
+    /// Ends UDP flows to endpoints of the named Services that are gone. Answers with their number.
+    pub fn end_stale_flows<'a>(
+        &mut self,
+        model: &Model,
+        names: impl Iterator<Item = &'a ServiceName>,
+    ) -> anyhow::Result<usize> {
+        let serving = serving(model, names, self.context.family, &self.context.node_port_addresses);
+        if serving.is_empty() { Ok(0) } else { self.table.end_stale_flows(&serving) }
     }
 
     /// Compares the kernel's table with the ruleset and repairs it.

@@ -2,6 +2,8 @@
 //!
 //! Decides nothing: what the table should hold comes from `plan`. Must not know: Services.
 
+mod conntrack;
+
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hasher;
 
@@ -9,6 +11,7 @@ use anyhow::Context as _;
 
 use crate::netlink::Socket;
 use crate::nft::{self, Batch, Element, Family, Set};
+use crate::plan::conntrack::{Serving, is_stale};
 use crate::plan::diff::Changes;
 use crate::plan::element::{Key, Range, Value, family_of};
 use crate::plan::{chains, codec, sets};
@@ -112,6 +115,14 @@ impl Table {
         self.counts.extend(counts);
         self.timeouts.extend(timeouts);
         Ok(())
+    }
+
+    /// Ends the UDP flows that no longer lead to an endpoint. Answers with their number.
+    pub fn end_stale_flows(&mut self, serving: &Serving) -> anyhow::Result<usize> {
+        let entries = conntrack::list(&mut self.socket, self.family)?;
+        let stale: Vec<_> = entries.iter().filter(|entry| is_stale(&entry.flow, serving)).collect();
+        stale.iter().try_for_each(|entry| conntrack::delete(&mut self.socket, self.family, entry))?;
+        Ok(stale.len())
     }
 
     /// Hands over each set with those of the sorted elements that belong to it.

@@ -102,6 +102,11 @@ impl Writer {
         self.close(start);
     }
 
+    /// An attribute that holds attributes already written.
+    pub fn nested_bytes(&mut self, kind: u16, value: &[u8]) {
+        self.attribute(kind | NESTED, value);
+    }
+
     /// Opens a nested attribute; hands back what `close` wants.
     pub fn open(&mut self, kind: u16) -> usize {
         let start = self.bytes.len();

@@ -4,6 +4,7 @@
 
 pub mod chains;
 pub mod codec;
+pub mod conntrack;
 pub mod diff;
 pub mod element;
 pub mod service;

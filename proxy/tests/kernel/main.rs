@@ -4,6 +4,8 @@
 
 mod affinity;
 mod cluster_ip;
+mod conntrack;
+mod dns;
 mod network;
 mod node_port;
 mod policy;
