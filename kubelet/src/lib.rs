@@ -7,6 +7,7 @@ mod apply;
 mod cgroups;
 pub mod config;
 mod images;
+mod logs;
 mod measure;
 mod node;
 mod objects;
@@ -16,6 +17,7 @@ mod pods;
 mod probes;
 mod references;
 mod report;
+mod server;
 mod sources;
 mod volumes;
 mod worker;
@@ -48,6 +50,8 @@ pub async fn run(
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
     config.validate()?;
+    // a part that cannot go on ends the others too
+    let cancel = cancel.child_token();
     let config = Arc::new(config);
     std::fs::create_dir_all(&config.root_dir).with_context(|| format!("making {}", config.root_dir.display()))?;
     let machine = node::Machine::read(&config.root_dir)?;
@@ -71,6 +75,8 @@ pub async fn run(
         shown: pods::Shown::default(),
         cancel: cancel.clone(),
     };
+    let shown = setup.shown.clone();
+    let server = server::Server::new(config.clone(), client.clone(), runtime.clone(), shown, metrics, machine.clone());
     let keeper = node::NodeKeeper {
         client: client.clone(),
         runtime: runtime.clone(),
@@ -87,14 +93,21 @@ pub async fn run(
     let reference = node::reference(&config.node_name);
     let assigned = watcher::Config::default().fields(&format!("spec.nodeName={}", config.node_name));
     let api = Reflector::start(Api::<Pod>::all(client), assigned, cancel.clone());
-    tokio::join!(
+    let serve = async {
+        let served = server.run(cancel.clone()).await.context("the kubelet's server");
+        cancel.cancel();
+        served
+    };
+    let (served, ..) = tokio::join!(
+        serve,
+        logs::rotate::run(runtime.clone(), config.clone(), cancel.clone()),
         pods::Pods::new(setup).run(api, files),
         static_pods(&config, statics, &cancel),
         keeper.run(cancel.clone()),
         images::collect::run(runtime.clone(), thresholds, recorder, reference, cancel.clone()),
         cancel.run_until_cancelled(observe::events::run(runtime, wakes)),
     );
-    Ok(())
+    served
 }
 
 async fn static_pods(

@@ -1,0 +1,219 @@
+//! `/stats/summary`, `/metrics/resource`, `/metrics/cadvisor`: what the runtime and the kernel count.
+//!
+//! Must not know: who reads them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use pintle_cri::v1::{ContainerStats, ListContainerStatsRequest};
+use serde_json::{Value, json};
+
+use super::Server;
+use super::answer::{self, Answer};
+use crate::plan::sandbox_config::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
+
+/// One container's numbers: bytes, core-nanoseconds.
+struct Usage {
+    namespace: String,
+    pod: String,
+    uid: String,
+    container: String,
+    id: String,
+    cpu: u64,
+    nano_cores: Option<u64>,
+    working_set: u64,
+    writable: u64,
+}
+
+impl Usage {
+    fn of(stats: ContainerStats) -> Option<Self> {
+        let attributes = stats.attributes?;
+        let label = |key: &str| attributes.labels.get(key).cloned();
+        let cpu = stats.cpu.unwrap_or_default();
+        let memory = stats.memory.unwrap_or_default();
+        Some(Self {
+            namespace: label(POD_NAMESPACE)?,
+            pod: label(POD_NAME)?,
+            uid: label(POD_UID)?,
+            container: label(CONTAINER_NAME)?,
+            id: attributes.id,
+            cpu: cpu.usage_core_nano_seconds.map_or(0, |value| value.value),
+            nano_cores: cpu.usage_nano_cores.map(|value| value.value),
+            working_set: memory.working_set_bytes.map_or(0, |value| value.value),
+            writable: stats.writable_layer.and_then(|layer| layer.used_bytes).map_or(0, |value| value.value),
+        })
+    }
+
+    fn summary(&self, now: &str) -> Value {
+        json!({
+            "name": self.container,
+            "startTime": now,
+            "cpu": {"time": now, "usageNanoCores": self.nano_cores, "usageCoreNanoSeconds": self.cpu},
+            "memory": {"time": now, "workingSetBytes": self.working_set},
+            "rootfs": {"time": now, "usedBytes": self.writable},
+        })
+    }
+}
+
+/// The node's own numbers: core-nanoseconds, bytes.
+struct NodeUsage {
+    cpu: u64,
+    working_set: u64,
+    available: u64,
+}
+
+impl NodeUsage {
+    fn read() -> Self {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let field = |name: &str| {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+        };
+        let (total, available) = (field("MemTotal"), field("MemAvailable"));
+        Self { cpu: cpu_time(&std::fs::read_to_string("/proc/stat").unwrap_or_default()), working_set: total.saturating_sub(available), available }
+    }
+}
+
+/// Busy time of all processors: everything but idle and iowait, in nanoseconds; the file counts hundredths of a second.
+fn cpu_time(stat: &str) -> u64 {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    let ticks: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    // guest time is counted in user time already
+    let busy = ticks.iter().take(8).enumerate().filter(|(index, _)| !matches!(index, 3 | 4));
+    busy.map(|(_, ticks)| ticks).sum::<u64>() * 10_000_000
+}
+
+impl Server {
+    async fn usage(&self) -> Vec<Usage> {
+        let answer = self.runtime.runtime.clone().list_container_stats(ListContainerStatsRequest::default()).await;
+        let all = answer.map(|answer| answer.into_inner().stats).unwrap_or_default();
+        all.into_iter().filter_map(Usage::of).collect()
+    }
+
+    pub(super) async fn summary(&self) -> Answer {
+        let now = Timestamp::now().to_string();
+        let node = NodeUsage::read();
+        let mut pods: BTreeMap<String, Vec<Usage>> = BTreeMap::new();
+        for usage in self.usage().await {
+            pods.entry(usage.uid.clone()).or_default().push(usage);
+        }
+        let pods: Vec<Value> = pods.values().filter_map(|containers| pod_summary(containers, &now)).collect();
+        answer::json(&json!({
+            "node": {
+                "nodeName": self.config.node_name,
+                "startTime": now,
+                "cpu": {"time": now, "usageCoreNanoSeconds": node.cpu},
+                "memory": {"time": now, "availableBytes": node.available, "workingSetBytes": node.working_set},
+                "fs": self.file_system(&now),
+            },
+            "pods": pods,
+        }))
+    }
+
+    fn file_system(&self, now: &str) -> Value {
+        let Ok(stat) = nix::sys::statvfs::statvfs(&self.config.root_dir) else { return Value::Null };
+        let unit = stat.fragment_size();
+        let (total, free) = (stat.blocks() * unit, stat.blocks_available() * unit);
+        json!({
+            "time": now, "availableBytes": free, "capacityBytes": total, "usedBytes": total - stat.blocks_free() * unit,
+            "inodesFree": stat.files_free(), "inodes": stat.files(), "inodesUsed": stat.files() - stat.files_free(),
+        })
+    }
+
+    pub(super) async fn resource_metrics(&self) -> Answer {
+        let node = NodeUsage::read();
+        let mut text = String::new();
+        let usage = self.usage().await;
+        family(&mut text, "node_cpu_usage_seconds_total", "Cumulative cpu time consumed by the node in core-seconds", "counter");
+        line(&mut text, "node_cpu_usage_seconds_total", "", seconds(node.cpu));
+        family(&mut text, "node_memory_working_set_bytes", "Current working set of the node in bytes", "gauge");
+        line(&mut text, "node_memory_working_set_bytes", "", node.working_set);
+        family(&mut text, "container_cpu_usage_seconds_total", "Cumulative cpu time consumed by the container in core-seconds", "counter");
+        for one in &usage {
+            line(&mut text, "container_cpu_usage_seconds_total", &labels(one), seconds(one.cpu));
+        }
+        family(&mut text, "container_memory_working_set_bytes", "Current working set of the container in bytes", "gauge");
+        for one in &usage {
+            line(&mut text, "container_memory_working_set_bytes", &labels(one), one.working_set);
+        }
+        pod_families(&mut text, &usage);
+        answer::metrics(text)
+    }
+
+    pub(super) async fn cadvisor_metrics(&self) -> Answer {
+        let mut text = String::new();
+        let usage = self.usage().await;
+        let own = |one: &Usage| format!("{{container=\"{}\",id=\"{}\",namespace=\"{}\",pod=\"{}\"}}", one.container, one.id, one.namespace, one.pod);
+        family(&mut text, "machine_cpu_cores", "Number of logical CPU cores.", "gauge");
+        line(&mut text, "machine_cpu_cores", "", self.machine.cpus);
+        family(&mut text, "machine_memory_bytes", "Amount of memory installed on the machine.", "gauge");
+        line(&mut text, "machine_memory_bytes", "", self.machine.memory);
+        family(&mut text, "container_cpu_usage_seconds_total", "Cumulative cpu time consumed in seconds.", "counter");
+        for one in &usage {
+            line(&mut text, "container_cpu_usage_seconds_total", &own(one), seconds(one.cpu));
+        }
+        family(&mut text, "container_memory_working_set_bytes", "Current working set in bytes.", "gauge");
+        for one in &usage {
+            line(&mut text, "container_memory_working_set_bytes", &own(one), one.working_set);
+        }
+        answer::metrics(text)
+    }
+}
+
+fn pod_summary(containers: &[Usage], now: &str) -> Option<Value> {
+    let first = containers.first()?;
+    let sum = |read: fn(&Usage) -> u64| containers.iter().map(read).sum::<u64>();
+    Some(json!({
+        "podRef": {"name": first.pod, "namespace": first.namespace, "uid": first.uid},
+        "startTime": now,
+        "containers": containers.iter().map(|one| one.summary(now)).collect::<Vec<_>>(),
+        "cpu": {"time": now, "usageCoreNanoSeconds": sum(|one| one.cpu)},
+        "memory": {"time": now, "workingSetBytes": sum(|one| one.working_set)},
+    }))
+}
+
+fn pod_families(text: &mut String, usage: &[Usage]) {
+    let mut pods: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
+    for one in usage {
+        let pod = pods.entry((&one.namespace, &one.pod)).or_default();
+        pod.0 += one.cpu;
+        pod.1 += one.working_set;
+    }
+    let of = |(namespace, pod): &(&str, &str)| format!("{{namespace=\"{namespace}\",pod=\"{pod}\"}}");
+    family(text, "pod_cpu_usage_seconds_total", "Cumulative cpu time consumed by the pod in core-seconds", "counter");
+    for (key, (cpu, _)) in &pods {
+        line(text, "pod_cpu_usage_seconds_total", &of(key), seconds(*cpu));
+    }
+    family(text, "pod_memory_working_set_bytes", "Current working set of the pod in bytes", "gauge");
+    for (key, (_, memory)) in &pods {
+        line(text, "pod_memory_working_set_bytes", &of(key), *memory);
+    }
+}
+
+fn labels(one: &Usage) -> String {
+    format!("{{container=\"{}\",namespace=\"{}\",pod=\"{}\"}}", one.container, one.namespace, one.pod)
+}
+
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+fn family(text: &mut String, name: &str, help: &str, kind: &str) {
+    // writing to a String cannot fail
+    let _ = writeln!(text, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}");
+}
+
+fn line(text: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(text, "{name}{labels} {value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_leaves_idle_and_iowait_out() {
+        assert_eq!(cpu_time("cpu  1 2 3 100 50 4 5 6 7 8\ncpu0 1\n"), (1 + 2 + 3 + 4 + 5 + 6) * 10_000_000);
+    }
+}
