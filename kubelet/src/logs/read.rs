@@ -56,11 +56,11 @@ struct Reader<'a> {
 ///
 /// # Errors
 /// The file cannot be opened or read.
-pub async fn read(
+pub async fn read<R: Future<Output = bool> + Send>(
     path: &Path,
     options: &Options,
     to: &mpsc::Sender<Bytes>,
-    mut running: impl AsyncFnMut() -> bool,
+    running: impl Fn() -> R + Send,
 ) -> std::io::Result<()> {
     let mut changes = options.follow.then(|| watch(path)).flatten();
     let mut file = File::open(path).await?;
@@ -209,7 +209,7 @@ mod tests {
         let path = dir.path().join("0.log");
         std::fs::write(&path, LOG).unwrap();
         let (to, mut from) = mpsc::channel(16);
-        read(&path, &options, &to, async || false).await.unwrap();
+        read(&path, &options, &to, || async { false }).await.unwrap();
         drop(to);
         let mut text = Vec::new();
         while let Some(chunk) = from.recv().await {
@@ -242,7 +242,7 @@ mod tests {
             let path = path.clone();
             async move {
                 let options = Options { follow: true, ..Options::default() };
-                read(&path, &options, &to, async || *running.borrow()).await
+                read(&path, &options, &to, || async { *running.borrow() }).await
             }
         });
         assert_eq!(from.recv().await.unwrap(), "one\n");

@@ -83,7 +83,7 @@ impl Access {
         if let Some(known) = self.tokens.get(&key) {
             return known;
         }
-        let spec = TokenReviewSpec { token: Some(token.into()), ..TokenReviewSpec::default() };
+        let spec = TokenReviewSpec { token: token.into(), ..TokenReviewSpec::default() };
         let review = TokenReview { spec, ..TokenReview::default() };
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let status = match api.create(&PostParams::default(), &review).await {

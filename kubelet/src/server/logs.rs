@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{StatusCode, Uri};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use pintle_cri::Runtime;
 use pintle_cri::log::Stream;
 use pintle_cri::v1::{ContainerState, ContainerStatusRequest};
 use tokio::sync::mpsc;
@@ -90,11 +91,7 @@ impl Server {
         let (to, chunks) = mpsc::channel(QUEUE);
         let runtime = self.runtime.clone();
         tokio::spawn(async move {
-            let running = async || {
-                let request = ContainerStatusRequest { container_id: id.clone(), verbose: false };
-                let answer = runtime.runtime.clone().container_status(request).await;
-                answer.is_ok_and(|answer| answer.into_inner().status.is_some_and(|status| status.state() == ContainerState::ContainerRunning))
-            };
+            let running = || is_running(runtime.clone(), id.clone());
             if let Err(error) = read::read(&path, &options, &to, running).await {
                 let message = format!("failed to read the log {}: {error}\n", path.display());
                 // a reader that left needs no message
@@ -103,6 +100,12 @@ impl Server {
         });
         answer::stream(chunks)
     }
+}
+
+async fn is_running(runtime: Runtime, container_id: String) -> bool {
+    let request = ContainerStatusRequest { container_id, verbose: false };
+    let answer = runtime.runtime.clone().container_status(request).await;
+    answer.is_ok_and(|answer| answer.into_inner().status.is_some_and(|status| status.state() == ContainerState::ContainerRunning))
 }
 
 /// The instance whose log is meant, or why there is none.
