@@ -55,59 +55,120 @@ pub async fn run(
     let config = Arc::new(config);
     std::fs::create_dir_all(&config.root_dir).with_context(|| format!("making {}", config.root_dir.display()))?;
     let machine = node::Machine::read(&config.root_dir)?;
-    let facts = Facts {
-        pod_ips: Vec::new(),
-        host_ips: node::host_ips(&config.node_ips),
-        allocatable: node::allocatable(&config, &machine),
-    };
-    let (_keep, facts) = watch::channel(facts);
-    let recorder = Recorder::start(client.clone(), "kubelet", &config.node_name, cancel.clone());
     let driver = cgroup_driver(&runtime, &config).await?;
-    let drivers = drivers(&client, &runtime, &config, &recorder, driver, machine.memory, &cancel);
-    let (statics, files) = watch::channel(None);
-    let wakes = observe::events::Wakes::default();
-    let setup = pods::Setup {
-        drivers,
-        measures: measure::Measures::new(&metrics),
-        wakes: wakes.clone(),
-        reports: report::Reports::new(client.clone(), cancel.clone()),
-        node: facts.clone(),
-        shown: pods::Shown::default(),
-        cancel: cancel.clone(),
-    };
-    let shown = setup.shown.clone();
-    let server = server::Server::new(config.clone(), client.clone(), runtime.clone(), shown, metrics, machine.clone());
-    let keeper = node::NodeKeeper {
-        client: client.clone(),
-        runtime: runtime.clone(),
-        recorder: recorder.clone(),
-        config: config.clone(),
-        machine,
-        facts,
-    };
-    let thresholds = images::collect::Thresholds {
-        high: config.image_gc_high,
-        low: config.image_gc_low,
-        minimum_age: config.image_minimum_gc_age,
-    };
-    let reference = node::reference(&config.node_name);
-    let assigned = watcher::Config::default().fields(&format!("spec.nodeName={}", config.node_name));
-    let api = Reflector::start(Api::<Pod>::all(client), assigned, cancel.clone());
-    let serve = async {
-        let served = server.run(cancel.clone()).await.context("the kubelet's server");
-        cancel.cancel();
+    let recorder = Recorder::start(client.clone(), "kubelet", &config.node_name, cancel.clone());
+    let agent = Agent { client, runtime, config, metrics, machine, recorder, cancel };
+    agent.run(driver).await
+}
+
+/// What the parts are made from.
+struct Agent {
+    client: Client,
+    runtime: Runtime,
+    config: Arc<Config>,
+    metrics: Metrics,
+    machine: node::Machine,
+    recorder: Recorder,
+    cancel: CancellationToken,
+}
+
+impl Agent {
+    async fn run(self, driver: config::CgroupDriver) -> anyhow::Result<()> {
+        let facts = Facts {
+            pod_ips: Vec::new(),
+            host_ips: node::host_ips(&self.config.node_ips),
+            allocatable: node::allocatable(&self.config, &self.machine),
+        };
+        let (_keep, facts) = watch::channel(facts);
+        let (statics, files) = watch::channel(None);
+        let (config, cancel) = (&self.config, &self.cancel);
+        let wakes = observe::events::Wakes::default();
+        let shown = pods::Shown::default();
+        let pods = pods::Pods::new(self.pods(driver, wakes.clone(), shown.clone(), facts.clone()));
+        let assigned = watcher::Config::default().fields(&format!("spec.nodeName={}", config.node_name));
+        let api = Reflector::start(Api::<Pod>::all(self.client.clone()), assigned, cancel.clone());
+        let (served, ..) = tokio::join!(
+            self.serve(shown),
+            logs::rotate::run(self.runtime.clone(), config.clone(), cancel.clone()),
+            pods.run(api, files),
+            static_pods(config, statics, cancel),
+            self.node(facts).run(cancel.clone()),
+            self.collect_images(),
+            cancel.run_until_cancelled(observe::events::run(self.runtime.clone(), wakes)),
+        );
         served
-    };
-    let (served, ..) = tokio::join!(
-        serve,
-        logs::rotate::run(runtime.clone(), config.clone(), cancel.clone()),
-        pods::Pods::new(setup).run(api, files),
-        static_pods(&config, statics, &cancel),
-        keeper.run(cancel.clone()),
-        images::collect::run(runtime.clone(), thresholds, recorder, reference, cancel.clone()),
-        cancel.run_until_cancelled(observe::events::run(runtime, wakes)),
-    );
-    served
+    }
+
+    fn pods(
+        &self,
+        driver: config::CgroupDriver,
+        wakes: observe::events::Wakes,
+        shown: pods::Shown,
+        node: watch::Receiver<Facts>,
+    ) -> pods::Setup {
+        pods::Setup {
+            drivers: self.drivers(driver),
+            measures: measure::Measures::new(&self.metrics),
+            wakes,
+            reports: report::Reports::new(self.client.clone(), self.cancel.clone()),
+            node,
+            shown,
+            cancel: self.cancel.clone(),
+        }
+    }
+
+    async fn serve(&self, shown: pods::Shown) -> anyhow::Result<()> {
+        let server = server::Server::new(
+            self.config.clone(),
+            self.client.clone(),
+            self.runtime.clone(),
+            shown,
+            self.metrics.clone(),
+            self.machine.clone(),
+        );
+        let served = server.run(self.cancel.clone()).await.context("the kubelet's server");
+        self.cancel.cancel();
+        served
+    }
+
+    fn node(&self, facts: watch::Receiver<Facts>) -> node::NodeKeeper {
+        node::NodeKeeper {
+            client: self.client.clone(),
+            runtime: self.runtime.clone(),
+            recorder: self.recorder.clone(),
+            config: self.config.clone(),
+            machine: self.machine.clone(),
+            facts,
+        }
+    }
+
+    async fn collect_images(&self) {
+        let thresholds = images::collect::Thresholds {
+            high: self.config.image_gc_high,
+            low: self.config.image_gc_low,
+            minimum_age: self.config.image_minimum_gc_age,
+        };
+        let node = node::reference(&self.config.node_name);
+        images::collect::run(self.runtime.clone(), thresholds, self.recorder.clone(), node, self.cancel.clone()).await;
+    }
+
+    fn drivers(&self, driver: config::CgroupDriver) -> apply::Drivers {
+        let (config, runtime, recorder) = (&self.config, &self.runtime, &self.recorder);
+        let objects = objects::Objects::new(self.client.clone(), self.cancel.clone());
+        let parallel = if config.serialize_image_pulls { 1 } else { config.max_parallel_image_pulls };
+        let services = Api::<Service>::all(self.client.clone());
+        apply::Drivers {
+            images: images::Images::new(runtime.clone(), recorder.clone(), objects.clone(), parallel),
+            volumes: volumes::Volumes::new(config.root_dir.clone(), self.client.clone(), objects.clone()),
+            objects,
+            services: Reflector::start(services, watcher::Config::default(), self.cancel.clone()),
+            recorder: recorder.clone(),
+            cgroups: cgroups::Cgroups::new(driver, &config.cgroup_root, config.cgroups_per_qos),
+            config: config.clone(),
+            node_memory: self.machine.memory,
+            runtime: runtime.clone(),
+        }
+    }
 }
 
 async fn static_pods(
@@ -135,28 +196,4 @@ async fn cgroup_driver(runtime: &Runtime, config: &Config) -> anyhow::Result<con
         Asked::Cgroupfs => config::CgroupDriver::Cgroupfs,
         Asked::Systemd => config::CgroupDriver::Systemd,
     })
-}
-
-fn drivers(
-    client: &Client,
-    runtime: &Runtime,
-    config: &Arc<Config>,
-    recorder: &Recorder,
-    driver: config::CgroupDriver,
-    node_memory: i64,
-    cancel: &CancellationToken,
-) -> apply::Drivers {
-    let objects = objects::Objects::new(client.clone(), cancel.clone());
-    let parallel = if config.serialize_image_pulls { 1 } else { config.max_parallel_image_pulls };
-    apply::Drivers {
-        images: images::Images::new(runtime.clone(), recorder.clone(), objects.clone(), parallel),
-        volumes: volumes::Volumes::new(config.root_dir.clone(), client.clone(), objects.clone()),
-        objects,
-        services: Reflector::start(Api::<Service>::all(client.clone()), watcher::Config::default(), cancel.clone()),
-        recorder: recorder.clone(),
-        cgroups: cgroups::Cgroups::new(driver, &config.cgroup_root, config.cgroups_per_qos),
-        config: config.clone(),
-        node_memory,
-        runtime: runtime.clone(),
-    }
 }

@@ -13,7 +13,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use pintle_cri::Runtime;
-use pintle_cri::v1::{ContainerFilter, ContainerState, ContainerStateValue, ContainerStatusRequest, ListContainersRequest, ReopenContainerLogRequest};
+use pintle_cri::v1::{
+    ContainerFilter, ContainerState, ContainerStateValue, ContainerStatusRequest, ListContainersRequest,
+    ReopenContainerLogRequest,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -35,14 +38,20 @@ pub async fn run(runtime: Runtime, config: Arc<Config>, cancel: CancellationToke
 async fn all(runtime: &Runtime, config: &Config) -> anyhow::Result<()> {
     let state = Some(ContainerStateValue { state: ContainerState::ContainerRunning.into() });
     let filter = Some(ContainerFilter { state, ..ContainerFilter::default() });
-    let listed = runtime.runtime.clone().list_containers(ListContainersRequest { filter }).await.context("listing containers")?;
+    let listed = runtime
+        .runtime
+        .clone()
+        .list_containers(ListContainersRequest { filter })
+        .await
+        .context("listing containers")?;
     for container in listed.into_inner().containers {
         let request = ContainerStatusRequest { container_id: container.id.clone(), verbose: false };
         let Ok(answer) = runtime.runtime.clone().container_status(request).await else { continue };
         let log = PathBuf::from(answer.into_inner().status.unwrap_or_default().log_path);
         // other users of the runtime rotate their own
         let ours = log.starts_with(&config.pod_logs_dir);
-        if ours && fs::metadata(&log).is_ok_and(|meta| meta.len() >= config.container_log_max_size)
+        if ours
+            && fs::metadata(&log).is_ok_and(|meta| meta.len() >= config.container_log_max_size)
             && let Err(error) = one(runtime, &container.id, log, config.container_log_max_files).await
         {
             tracing::warn!(container = container.id, "rotating its log: {error:#}");
@@ -85,7 +94,11 @@ fn rotated(log: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let dir = log.parent().context("the log has no directory")?;
     let prefix = format!("{}.", log.file_name().unwrap_or_default().to_string_lossy());
     let entries = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
-    Ok(entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)).map(|entry| entry.path()).collect())
+    Ok(entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        .map(|entry| entry.path())
+        .collect())
 }
 
 fn compress(plain: &Path) -> anyhow::Result<()> {
@@ -108,7 +121,8 @@ mod tests {
             fs::write(dir.path().join(name), "x").unwrap();
         }
         tidy(&log, 4).unwrap();
-        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
         names.sort();
         assert_eq!(names, ["0.log", "0.log.20260101-000002.gz", "0.log.20260101-000003.gz"]);
     }

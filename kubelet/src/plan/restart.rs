@@ -84,6 +84,12 @@ impl BackOff {
         Self { delay, updated: now }
     }
 
+    /// The entry after so many restarts in a row, the last of which ended at `finished`.
+    pub fn after(restarts: i32, finished: Timestamp, max: Duration) -> Self {
+        let doublings = u32::try_from(restarts.clamp(1, 16) - 1).unwrap_or(0);
+        Self { delay: (INITIAL * 2_u32.pow(doublings)).min(max), updated: finished }
+    }
+
     /// Twice the bound without a failure clears the slate, as upstream's flowcontrol.Backoff does.
     fn expired(&self, event: Timestamp, max: Duration) -> bool {
         event.duration_since(self.updated) > SignedDuration::try_from(max * 2).unwrap_or(SignedDuration::MAX)
@@ -127,6 +133,12 @@ mod tests {
         let entry = BackOff { delay: Duration::from_secs(20), updated: at(100) };
         assert_eq!(BackOff::remaining(Some(&entry), at(110), at(115), MAXIMUM).as_secs(), 15);
         assert_eq!(BackOff::remaining(Some(&entry), at(110), at(131), MAXIMUM), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_back_off_is_found_again_from_the_restart_count() {
+        let delays = [0, 1, 2, 4, 40].map(|restarts| BackOff::after(restarts, at(0), MAXIMUM).delay.as_secs());
+        assert_eq!(delays, [10, 10, 20, 80, 300]);
     }
 
     #[test]

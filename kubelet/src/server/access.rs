@@ -117,13 +117,20 @@ impl Access {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) => {
-                    let message = format!("Authorization error (user={}, verb={verb}, resource=nodes, subresource={subresource}): {error}", user.name);
+                    let message = format!(
+                        "Authorization error (user={}, verb={verb}, resource=nodes, subresource={subresource}): {error}",
+                        user.name
+                    );
                     tracing::warn!("{message}");
                     return Err(text(StatusCode::INTERNAL_SERVER_ERROR, message));
                 }
             }
         }
-        let message = format!("Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{}])", user.name, subresources.join(" "));
+        let message = format!(
+            "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{}])",
+            user.name,
+            subresources.join(" ")
+        );
         Err(text(StatusCode::FORBIDDEN, message))
     }
 
@@ -148,7 +155,8 @@ impl Access {
             ..SubjectAccessReviewSpec::default()
         };
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let answer = api.create(&PostParams::default(), &SubjectAccessReview { spec, ..SubjectAccessReview::default() }).await?;
+        let answer =
+            api.create(&PostParams::default(), &SubjectAccessReview { spec, ..SubjectAccessReview::default() }).await?;
         let allowed = answer.status.is_some_and(|status| status.allowed);
         self.decisions.put(key, allowed, if allowed { ALLOWED } else { DENIED });
         Ok(allowed)
@@ -183,7 +191,13 @@ mod tests {
 
     #[test]
     fn paths_are_subresources_of_the_node() {
-        let cases = [("/pods", "pods,proxy"), ("/exec/a/b/c", "proxy"), ("/metrics/cadvisor", "metrics"), ("/logs/x", "log"), ("/podsx", "proxy")];
+        let cases = [
+            ("/pods", "pods,proxy"),
+            ("/exec/a/b/c", "proxy"),
+            ("/metrics/cadvisor", "metrics"),
+            ("/logs/x", "log"),
+            ("/podsx", "proxy"),
+        ];
         for (path, expected) in cases {
             assert_eq!(subresources(path).join(","), expected, "{path}");
         }

@@ -41,7 +41,9 @@ pub fn of_certificates(chain: Option<&[CertificateDer<'_>]>) -> Option<User> {
 /// # Errors
 /// A certificate or key that cannot be read or used.
 pub fn server_config(tls: &ServerTls) -> anyhow::Result<ServerConfig> {
-    let chain = CertificateDer::pem_slice_iter(&tls.certificate).collect::<Result<Vec<_>, _>>().context("reading the serving certificate")?;
+    let chain = CertificateDer::pem_slice_iter(&tls.certificate)
+        .collect::<Result<Vec<_>, _>>()
+        .context("reading the serving certificate")?;
     let key = PrivateKeyDer::from_pem_slice(&tls.key).context("reading the serving certificate's key")?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
@@ -52,7 +54,9 @@ pub fn server_config(tls: &ServerTls) -> anyhow::Result<ServerConfig> {
             for authority in CertificateDer::pem_slice_iter(ca) {
                 roots.add(authority.context("reading the clients' authority")?)?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated().build()?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .allow_unauthenticated()
+                .build()?;
             builder.with_client_cert_verifier(verifier)
         }
     };

@@ -34,7 +34,11 @@ impl Wanted {
     fn of(uri: &Uri, now: Timestamp) -> Result<Self, String> {
         let mut wanted = Self::default();
         for (key, value) in query(uri) {
-            let number = || value.parse::<u64>().map_err(|_| format!("Invalid value: \"{value}\": {key} must be a number greater than or equal to 0"));
+            let number = || {
+                value.parse::<u64>().map_err(|_| {
+                    format!("Invalid value: \"{value}\": {key} must be a number greater than or equal to 0")
+                })
+            };
             let truth = matches!(value.as_str(), "" | "1" | "true");
             match key.as_str() {
                 "follow" => wanted.options.follow = truth,
@@ -43,7 +47,11 @@ impl Wanted {
                 "tailLines" => wanted.options.tail = Some(number()?),
                 "limitBytes" => wanted.options.limit = Some(number()?),
                 "sinceSeconds" => wanted.options.since = now.checked_sub(Duration::from_secs(number()?)).ok(),
-                "sinceTime" => wanted.options.since = Some(value.parse().map_err(|_| format!("Invalid value: \"{value}\": sinceTime must be a time"))?),
+                "sinceTime" => {
+                    wanted.options.since = Some(
+                        value.parse().map_err(|_| format!("Invalid value: \"{value}\": sinceTime must be a time"))?,
+                    )
+                }
                 "stream" => {
                     wanted.options.stream = match value.as_str() {
                         "Stdout" => Some(Stream::Stdout),
@@ -79,11 +87,15 @@ impl Server {
             return Err(text(StatusCode::NOT_FOUND, message));
         }
         let status = container_status(&pod, &place.container);
-        let id = log_container(status, previous).map_err(|reason| text(StatusCode::BAD_REQUEST, explain(&pod, place, &reason)))?;
+        let id = log_container(status, previous)
+            .map_err(|reason| text(StatusCode::BAD_REQUEST, explain(&pod, place, &reason)))?;
         let request = ContainerStatusRequest { container_id: id.clone(), verbose: false };
         match self.runtime.runtime.clone().container_status(request).await {
             Ok(answer) => Ok((id, PathBuf::from(answer.into_inner().status.unwrap_or_default().log_path))),
-            Err(status) => Err(text(StatusCode::NOT_FOUND, format!("failed to try resolving symlinks in path: {}", status.message()))),
+            Err(status) => Err(text(
+                StatusCode::NOT_FOUND,
+                format!("failed to try resolving symlinks in path: {}", status.message()),
+            )),
         }
     }
 
@@ -105,7 +117,9 @@ impl Server {
 async fn is_running(runtime: Runtime, container_id: String) -> bool {
     let request = ContainerStatusRequest { container_id, verbose: false };
     let answer = runtime.runtime.clone().container_status(request).await;
-    answer.is_ok_and(|answer| answer.into_inner().status.is_some_and(|status| status.state() == ContainerState::ContainerRunning))
+    answer.is_ok_and(|answer| {
+        answer.into_inner().status.is_some_and(|status| status.state() == ContainerState::ContainerRunning)
+    })
 }
 
 /// The instance whose log is meant, or why there is none.
@@ -134,7 +148,9 @@ fn log_container(status: Option<&ContainerStatus>, previous: bool) -> Result<Str
 
 fn explain(pod: &Pod, place: &Place, reason: &str) -> String {
     match reason {
-        "previous" => format!("previous terminated container \"{}\" in pod \"{}\" not found", place.container, place.pod),
+        "previous" => {
+            format!("previous terminated container \"{}\" in pod \"{}\" not found", place.container, place.pod)
+        }
         reason => format!("container \"{}\" in pod \"{}\" {reason}", place.container, pod::name(pod)),
     }
 }
@@ -153,7 +169,12 @@ pub fn node_log(path: &str) -> Answer {
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         };
     }
-    let mut names: Vec<String> = std::fs::read_dir(&full).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(&full)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     text(StatusCode::OK, names.join("\n") + "\n")
 }

@@ -49,7 +49,14 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(config: Arc<Config>, client: Client, runtime: Runtime, shown: Shown, metrics: Metrics, machine: Machine) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        client: Client,
+        runtime: Runtime,
+        shown: Shown,
+        metrics: Metrics,
+        machine: Machine,
+    ) -> Self {
         let access = access::Access::new(client, config.clone());
         Self { config, runtime, shown, metrics, machine, access }
     }
@@ -117,7 +124,9 @@ impl Server {
         if let Err(refusal) = self.access.authorize(&user, request.method(), request.uri().path()).await {
             return refusal;
         }
-        let Some(route) = Route::of(request.uri()) else { return answer::text(StatusCode::NOT_FOUND, "404 page not found") };
+        let Some(route) = Route::of(request.uri()) else {
+            return answer::text(StatusCode::NOT_FOUND, "404 page not found");
+        };
         let reading = matches!(*request.method(), Method::GET | Method::HEAD);
         match route {
             Route::Exec(_) | Route::Attach(_) | Route::PortForward(_) => self.session(request, route).await,
@@ -172,5 +181,8 @@ impl Server {
 
 /// The lines of the probes' family, with its head.
 fn probe_lines(all: &str) -> String {
-    all.lines().filter(|line| line.contains("prober_probe") || line.starts_with("# EOF")).map(|line| format!("{line}\n")).collect()
+    all.lines()
+        .filter(|line| line.contains("prober_probe") || line.starts_with("# EOF"))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }

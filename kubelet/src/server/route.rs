@@ -72,7 +72,10 @@ fn place(parts: &[&str]) -> Option<Place> {
 /// The query's pairs, decoded.
 pub fn query(uri: &Uri) -> Vec<(String, String)> {
     let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(key, value)| (decode(key), decode(value))).collect()
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(key, value)| (decode(key), decode(value)))
+        .collect()
 }
 
 /// `%41` and `+`, as forms are encoded.
@@ -105,9 +108,13 @@ mod tests {
         let uri: Uri = "/exec/ns/p/u1/c?command=sh&command=-c&command=echo%20a%2Bb+c&tty=1".parse().unwrap();
         let place = Place { namespace: "ns".into(), pod: "p".into(), uid: Some("u1".into()), container: "c".into() };
         assert_eq!(Route::of(&uri), Some(Route::Exec(place)));
-        let commands: Vec<String> = query(&uri).into_iter().filter(|(key, _)| key == "command").map(|(_, value)| value).collect();
+        let commands: Vec<String> =
+            query(&uri).into_iter().filter(|(key, _)| key == "command").map(|(_, value)| value).collect();
         assert_eq!(commands, ["sh", "-c", "echo a+b c"]);
-        assert_eq!(Route::of(&"/portForward/ns/p".parse().unwrap()), Some(Route::PortForward(pod_place("ns", "p", None))));
+        assert_eq!(
+            Route::of(&"/portForward/ns/p".parse().unwrap()),
+            Some(Route::PortForward(pod_place("ns", "p", None)))
+        );
         assert_eq!(Route::of(&"/nothing".parse().unwrap()), None);
     }
 }

@@ -8,7 +8,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use pintle_cri::streaming::bridge::{self, Session, Streams};
-use pintle_cri::v1::{AttachRequest, ExecRequest, ExecSyncRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState, PortForwardRequest};
+use pintle_cri::v1::{
+    AttachRequest, ExecRequest, ExecSyncRequest, ListPodSandboxRequest, PodSandboxFilter, PodSandboxState,
+    PortForwardRequest,
+};
 
 use super::Server;
 use super::answer::{Answer, text};
@@ -21,7 +24,9 @@ impl Server {
     pub(super) fn pod(&self, place: &Place) -> Result<std::sync::Arc<Pod>, Answer> {
         let found = self.shown.find(&place.namespace, &place.pod);
         let found = found.filter(|pod| place.uid.as_deref().is_none_or(|uid| uid == pod::uid(pod)));
-        found.ok_or_else(|| text(StatusCode::NOT_FOUND, format!("pod \"{}_{}\" does not exist", place.pod, place.namespace)))
+        found.ok_or_else(|| {
+            text(StatusCode::NOT_FOUND, format!("pod \"{}_{}\" does not exist", place.pod, place.namespace))
+        })
     }
 
     /// The id of a running container.
@@ -29,7 +34,8 @@ impl Server {
         let pod = self.pod(place)?;
         let status = container_status(&pod, &place.container);
         let running = status.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
-        let id = running.and_then(|status| status.container_id.as_deref()?.split_once("://").map(|(_, id)| id.to_string()));
+        let id =
+            running.and_then(|status| status.container_id.as_deref()?.split_once("://").map(|(_, id)| id.to_string()));
         id.ok_or_else(|| text(StatusCode::NOT_FOUND, format!("container not found (\"{}\")", place.container)))
     }
 
@@ -47,7 +53,14 @@ impl Server {
         match route {
             Route::Exec(place) => {
                 let Streams { stdin, stdout, stderr, tty } = streams;
-                let request = ExecRequest { container_id: self.container_id(place)?, cmd: all(&query, "command"), tty, stdin, stdout, stderr };
+                let request = ExecRequest {
+                    container_id: self.container_id(place)?,
+                    cmd: all(&query, "command"),
+                    tty,
+                    stdin,
+                    stdout,
+                    stderr,
+                };
                 let answer = runtime.exec(request).await.map_err(refused)?;
                 Ok((answer.into_inner().url, Session::Command(streams)))
             }
@@ -59,7 +72,11 @@ impl Server {
             }
             Route::PortForward(place) => {
                 let pod = self.pod(place)?;
-                let ports: Vec<u16> = all(&query, "port").iter().flat_map(|ports| ports.split(',')).filter_map(|port| port.parse().ok()).collect();
+                let ports: Vec<u16> = all(&query, "port")
+                    .iter()
+                    .flat_map(|ports| ports.split(','))
+                    .filter_map(|port| port.parse().ok())
+                    .collect();
                 let request = PortForwardRequest {
                     pod_sandbox_id: self.ready_sandbox(&pod).await?,
                     port: ports.iter().map(|port| i32::from(*port)).collect(),
@@ -73,10 +90,19 @@ impl Server {
 
     async fn ready_sandbox(&self, pod: &Pod) -> Result<String, Answer> {
         let label = (POD_UID.to_string(), pod::uid(pod).to_string());
-        let filter = PodSandboxFilter { label_selector: std::iter::once(label).collect(), ..PodSandboxFilter::default() };
-        let listed = self.runtime.runtime.clone().list_pod_sandbox(ListPodSandboxRequest { filter: Some(filter) }).await.map_err(refused)?;
+        let filter =
+            PodSandboxFilter { label_selector: std::iter::once(label).collect(), ..PodSandboxFilter::default() };
+        let listed = self
+            .runtime
+            .runtime
+            .clone()
+            .list_pod_sandbox(ListPodSandboxRequest { filter: Some(filter) })
+            .await
+            .map_err(refused)?;
         let ready = listed.into_inner().items.into_iter().find(|one| one.state() == PodSandboxState::SandboxReady);
-        ready.map(|one| one.id).ok_or_else(|| text(StatusCode::NOT_FOUND, format!("failed to find sandboxes for pod \"{}\"", pod::display(pod))))
+        ready.map(|one| one.id).ok_or_else(|| {
+            text(StatusCode::NOT_FOUND, format!("failed to find sandboxes for pod \"{}\"", pod::display(pod)))
+        })
     }
 
     /// One command, its output as the answer.
@@ -87,7 +113,13 @@ impl Server {
             Err(answer) => return answer,
         };
         let command = all(&query(uri), "cmd").iter().flat_map(|line| line.split(' ')).map(str::to_string).collect();
-        match self.runtime.runtime.clone().exec_sync(ExecSyncRequest { container_id: id, cmd: command, timeout: 0 }).await {
+        match self
+            .runtime
+            .runtime
+            .clone()
+            .exec_sync(ExecSyncRequest { container_id: id, cmd: command, timeout: 0 })
+            .await
+        {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 let output = String::from_utf8_lossy(&[answer.stdout, answer.stderr].concat()).into_owned();
@@ -123,7 +155,14 @@ fn all(query: &[(String, String)], key: &str) -> Vec<String> {
 
 /// The API's names and the kubelet's own older ones.
 fn streams(query: &[(String, String)]) -> Streams {
-    let on = |names: [&str; 2]| query.iter().any(|(key, value)| names.contains(&key.as_str()) && matches!(value.as_str(), "1" | "true"));
+    let on = |names: [&str; 2]| {
+        query.iter().any(|(key, value)| names.contains(&key.as_str()) && matches!(value.as_str(), "1" | "true"))
+    };
     let tty = on(["tty", "tty"]);
-    Streams { stdin: on(["input", "stdin"]), stdout: on(["output", "stdout"]), stderr: on(["error", "stderr"]) && !tty, tty }
+    Streams {
+        stdin: on(["input", "stdin"]),
+        stdout: on(["output", "stdout"]),
+        stderr: on(["error", "stderr"]) && !tty,
+        tty,
+    }
 }

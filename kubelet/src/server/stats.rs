@@ -71,7 +71,11 @@ impl NodeUsage {
             line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
         };
         let (total, available) = (field("MemTotal"), field("MemAvailable"));
-        Self { cpu: cpu_time(&std::fs::read_to_string("/proc/stat").unwrap_or_default()), working_set: total.saturating_sub(available), available }
+        Self {
+            cpu: cpu_time(&std::fs::read_to_string("/proc/stat").unwrap_or_default()),
+            working_set: total.saturating_sub(available),
+            available,
+        }
     }
 }
 
@@ -125,15 +129,30 @@ impl Server {
         let node = NodeUsage::read();
         let mut text = String::new();
         let usage = self.usage().await;
-        family(&mut text, "node_cpu_usage_seconds_total", "Cumulative cpu time consumed by the node in core-seconds", "counter");
+        family(
+            &mut text,
+            "node_cpu_usage_seconds_total",
+            "Cumulative cpu time consumed by the node in core-seconds",
+            "counter",
+        );
         line(&mut text, "node_cpu_usage_seconds_total", "", seconds(node.cpu));
         family(&mut text, "node_memory_working_set_bytes", "Current working set of the node in bytes", "gauge");
         line(&mut text, "node_memory_working_set_bytes", "", node.working_set);
-        family(&mut text, "container_cpu_usage_seconds_total", "Cumulative cpu time consumed by the container in core-seconds", "counter");
+        family(
+            &mut text,
+            "container_cpu_usage_seconds_total",
+            "Cumulative cpu time consumed by the container in core-seconds",
+            "counter",
+        );
         for one in &usage {
             line(&mut text, "container_cpu_usage_seconds_total", &labels(one), seconds(one.cpu));
         }
-        family(&mut text, "container_memory_working_set_bytes", "Current working set of the container in bytes", "gauge");
+        family(
+            &mut text,
+            "container_memory_working_set_bytes",
+            "Current working set of the container in bytes",
+            "gauge",
+        );
         for one in &usage {
             line(&mut text, "container_memory_working_set_bytes", &labels(one), one.working_set);
         }
@@ -144,7 +163,12 @@ impl Server {
     pub(super) async fn cadvisor_metrics(&self) -> Answer {
         let mut text = String::new();
         let usage = self.usage().await;
-        let own = |one: &Usage| format!("{{container=\"{}\",id=\"{}\",namespace=\"{}\",pod=\"{}\"}}", one.container, one.id, one.namespace, one.pod);
+        let own = |one: &Usage| {
+            format!(
+                "{{container=\"{}\",id=\"{}\",namespace=\"{}\",pod=\"{}\"}}",
+                one.container, one.id, one.namespace, one.pod
+            )
+        };
         family(&mut text, "machine_cpu_cores", "Number of logical CPU cores.", "gauge");
         line(&mut text, "machine_cpu_cores", "", self.machine.cpus);
         family(&mut text, "machine_memory_bytes", "Amount of memory installed on the machine.", "gauge");

@@ -69,7 +69,6 @@ pub struct Worker {
     backoffs: BTreeMap<String, BackOff>,
     /// Why containers wait: reason and message by name.
     waiting: BTreeMap<String, (String, String)>,
-    /// Starts that were put off and already said so.
     volumes: PodVolumes,
     /// Why the kubelet ended the pod: status reason and message.
     ended: Option<(String, String)>,
@@ -139,6 +138,7 @@ impl Worker {
         let seen = self.look().await?;
         if !self.adopted {
             self.probes.adopt(&update.pod, &seen);
+            self.adopt_waits(&update.pod, &seen);
             self.adopted = true;
         }
         self.check_deadline(&update.pod);
@@ -155,6 +155,24 @@ impl Worker {
             next = self.keep_running(&update, seen) => next,
             // an end does not wait for an image to arrive
             () = ends(&mut updates) => Ok(Next::Wait(Duration::ZERO)),
+        }
+    }
+
+    /// What containers waited for when an earlier kubelet stopped goes on, their back-off included.
+    fn adopt_waits(&mut self, pod: &Pod, seen: &Seen) {
+        let Some(status) = &pod.status else { return };
+        for known in status.container_statuses.iter().chain(&status.init_container_statuses).flatten() {
+            let waiting = known.state.as_ref().and_then(|state| state.waiting.clone()).unwrap_or_default();
+            let reason = waiting.reason.unwrap_or_default();
+            if matches!(reason.as_str(), "" | "ContainerCreating" | "PodInitializing") {
+                continue;
+            }
+            let finished = seen.latest(&known.name).and_then(|latest| latest.finished_at);
+            if let Some(finished) = finished.filter(|_| reason == "CrashLoopBackOff") {
+                let max = self.start.drivers.config.max_container_backoff;
+                self.backoffs.insert(known.name.clone(), BackOff::after(known.restart_count, finished, max));
+            }
+            self.waiting.insert(known.name.clone(), (reason, waiting.message.unwrap_or_default()));
         }
     }
 
