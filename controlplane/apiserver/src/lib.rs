@@ -1,6 +1,27 @@
-//! The API server: request → authentication → authorization → admission → store → watch cache → watchers.
+//! The API server: requests → authentication → authorization → admission → store → watch cache → watchers.
 //!
-//! Must not know: the kubelet, the proxy, the scheduler, the controllers; how the store keeps what it is given.
+//! Must not know: the scheduler, the controllers, the kubelet; they are clients.
 
+pub mod access;
+pub mod admission;
 pub mod auth;
+pub mod body;
+pub mod bootstrap;
 pub mod cache;
+pub mod call;
+pub mod client;
+pub mod config;
+pub mod handler;
+pub mod negotiate;
+pub mod render;
+pub mod request;
+pub mod rules;
+pub mod serve;
+pub mod server;
+pub mod services;
+pub mod telemetry;
+pub mod verbs;
+pub mod wellknown;
+
+pub use config::Config;
+pub use server::ApiServer;

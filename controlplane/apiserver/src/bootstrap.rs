@@ -1,0 +1,76 @@
+//! The objects every cluster has, made at the start where they are missing.
+//!
+//! Must not know: what they are for beyond that.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use pintle_api::kinds;
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::request::WriteOptions;
+use crate::server::ApiServer;
+use crate::verbs;
+
+pub async fn run(server: &Arc<ApiServer>) -> anyhow::Result<()> {
+    for name in ["kube-system", "kube-public", "kube-node-lease", "default"] {
+        ensure(server, "", "v1", "namespaces", "", json!({ "metadata": { "name": name } })).await?;
+    }
+    for class in priority_classes() {
+        ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", "", class).await?;
+    }
+    let service = kubernetes_service(server);
+    ensure(server, "", "v1", "services", "default", service).await
+}
+
+/// Creates `object`, unless one of its name is there.
+async fn ensure(
+    server: &Arc<ApiServer>,
+    group: &str,
+    version: &str,
+    plural: &str,
+    namespace: &str,
+    mut object: Value,
+) -> anyhow::Result<()> {
+    let kind = kinds::find(group, version, plural).with_context(|| format!("no kind {plural}"))?;
+    object["apiVersion"] = kind.api_version().into();
+    object["kind"] = kind.kind.into();
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let call = Call::internal(kind, "create", namespace, "");
+    match verbs::create_object(server, &call, object, &WriteOptions::default()).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.reason == "AlreadyExists" => Ok(()),
+        Err(status) => Err(status).with_context(|| format!("creating {plural} {name:?}")),
+    }
+}
+
+/// Source: `pkg/apis/scheduling/v1/helpers.go`.
+fn priority_classes() -> [Value; 2] {
+    let class = |name: &str, value: i64, what: &str| json!({ "metadata": { "name": name }, "value": value, "description": what });
+    [
+        class(
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        class(
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+    ]
+}
+
+fn kubernetes_service(server: &ApiServer) -> Value {
+    let target = server.config.advertise.map_or(6443, |(_, port)| port);
+    let address = server.services.first().to_string();
+    json!({
+        "metadata": { "name": "kubernetes", "labels": { "component": "apiserver", "provider": "kubernetes" } },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "sessionAffinity": "None",
+            "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster",
+            "ports": [{ "name": "https", "protocol": "TCP", "port": 443, "targetPort": target }],
+        },
+    })
+}

@@ -1,0 +1,66 @@
+//! The API server as one value: what every request needs, put together once.
+//!
+//! Must not know: HTTP.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use pintle_api::kinds::{self, Kind};
+use pintle_api::status::Status;
+use pintle_daemon::metrics::Metrics;
+use pintle_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{Cache, Caches};
+use crate::config::Config;
+use crate::handler::in_flight::InFlight;
+use crate::services::Allocators;
+use crate::telemetry::Telemetry;
+use crate::{bootstrap, services};
+
+pub struct ApiServer {
+    pub config: Config,
+    pub(crate) caches: Arc<Caches>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) services: Allocators,
+    pub(crate) in_flight: InFlight,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl ApiServer {
+    /// Fills the caches from `store`, allocates what is in use, and makes sure the objects every cluster has exist.
+    /// Ready to answer when it returns. `cancel` ends its tasks.
+    pub async fn start(
+        config: Config,
+        store: Arc<dyn Store>,
+        metrics: &Metrics,
+        cancel: CancellationToken,
+    ) -> anyhow::Result<Arc<Self>> {
+        let caches = Caches::open(store.clone(), kinds::all(), cancel.clone()).await.context("filling the caches")?;
+        let services = Allocators::new(&config).context("reading the ranges of Services")?;
+        let server = Arc::new(Self {
+            in_flight: InFlight::new(&config),
+            telemetry: Telemetry::new(metrics),
+            config,
+            caches,
+            store,
+            services,
+            cancel,
+        });
+        services::rebuild(&server);
+        bootstrap::run(&server).await.context("creating the objects every cluster has")?;
+        Ok(server)
+    }
+
+    /// The cache of the objects behind `kind`.
+    pub(crate) fn cache(&self, kind: &Kind) -> Result<Arc<Cache>, Status> {
+        let (group, _, plural) = kind.storage;
+        self.cache_of(group, plural)
+    }
+
+    pub(crate) fn cache_of(&self, group: &str, plural: &str) -> Result<Arc<Cache>, Status> {
+        let found = self.caches.of(group, plural);
+        found.ok_or_else(|| Status::internal(format!("{plural}.{group} is not stored")))
+    }
+}

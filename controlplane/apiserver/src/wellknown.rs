@@ -1,0 +1,151 @@
+//! Everything that is no resource: discovery, health, version, metrics.
+//!
+//! Must not know: how objects are kept.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Response};
+use pintle_api::{discovery, kinds};
+use serde_json::{Value, json};
+
+use crate::body::Body;
+use crate::negotiate::{self, Accepted};
+use crate::render;
+use crate::request::{Query, RequestInfo};
+use crate::server::ApiServer;
+
+pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, query: &Query) -> Response<Body> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return render::nothing_here();
+    }
+    let accepted = negotiate::accepted_for_errors(&parts.headers, query);
+    let path = info.path.trim_end_matches('/');
+    match path {
+        "/version" => render::value(200, &version(), Accepted { pretty: true, ..Accepted::default() }),
+        "/metrics" => render::with_type(
+            200,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            server.telemetry.text().into(),
+        ),
+        "" => render::value(200, &json!({ "paths": paths() }), accepted),
+        "/api" | "/apis" => discover(parts, path, accepted),
+        _ if health(path).is_some() => healthy(server, path, query),
+        _ if path.starts_with("/api/") || path.starts_with("/apis/") => match group(path) {
+            Some(document) => render::value(200, &document, accepted),
+            None => render::nothing_here(),
+        },
+        _ => render::nothing_here(),
+    }
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
+        "gitVersion": concat!("v1.36.2+pintle.", env!("CARGO_PKG_VERSION")), "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, architecture()),
+    })
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Everything that can be asked for, as `/` lists it.
+fn paths() -> Vec<String> {
+    let mut all: Vec<String> = ["/api", "/api/v1", "/apis", "/apis/"].map(str::to_owned).into();
+    for group in discovery::groups(kinds::all()) {
+        all.push(format!("/apis/{}", group.name));
+        all.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
+    }
+    all.extend(
+        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned),
+    );
+    all.sort();
+    all
+}
+
+/// `/api` and `/apis`: aggregated where the client understands it, the list of groups otherwise.
+fn discover(parts: &Parts, path: &str, accepted: Accepted) -> Response<Body> {
+    let header = parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    for clause in negotiate::clauses(header) {
+        let aggregated = clause.param("as") == "APIGroupDiscoveryList" && clause.param("g") == "apidiscovery.k8s.io";
+        match clause.param("v") {
+            form @ ("v2" | "v2beta1") if aggregated => return aggregate(path, form),
+            _ if clause.param("as").is_empty() => break,
+            _ => {}
+        }
+    }
+    let groups = discovery::groups(kinds::all());
+    let document =
+        if path == "/api" { discovery::api_versions("127.0.0.1:6443") } else { discovery::group_list(&groups) };
+    render::value(200, &document, accepted)
+}
+
+fn aggregate(path: &str, form: &str) -> Response<Body> {
+    let document = match path {
+        "/api" => discovery::aggregated_core(form, kinds::all()),
+        _ => discovery::aggregated(form, &discovery::groups(kinds::all()), kinds::all()),
+    };
+    let media_type = match form {
+        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    };
+    render::with_type(200, media_type, document.to_string().into())
+}
+
+/// `/api/v1`, `/apis/<group>` and `/apis/<group>/<version>`.
+fn group(path: &str) -> Option<Value> {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let groups = discovery::groups(kinds::all());
+    let known = |group: &str, version: &str| kinds::all().iter().any(|k| k.group == group && k.version == version);
+    match parts.as_slice() {
+        ["api", version] if known("", version) => Some(discovery::resource_list("", version, kinds::all())),
+        ["apis", name] => groups.iter().find(|g| g.name == *name).map(discovery::group),
+        ["apis", name, version] if known(name, version) => Some(discovery::resource_list(name, version, kinds::all())),
+        _ => None,
+    }
+}
+
+/// The checks behind `/healthz`, `/livez` and `/readyz`: the server answers only once all of them hold.
+const CHECKS: [&str; 5] = ["ping", "log", "etcd", "informer-sync", "poststarthook/bootstrap"];
+
+/// Which endpoint, and which of its checks.
+fn health(path: &str) -> Option<(&str, &str)> {
+    let (endpoint, check) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+    matches!(endpoint, "healthz" | "livez" | "readyz").then_some((endpoint, check))
+}
+
+fn healthy(server: &ApiServer, path: &str, query: &Query) -> Response<Body> {
+    let (endpoint, one) = health(path).unwrap_or_default();
+    let stopping = server.cancel.is_cancelled() && endpoint == "readyz";
+    if !one.is_empty() {
+        return match CHECKS.contains(&one) {
+            true => render::text(200, "ok"),
+            false => render::nothing_here(),
+        };
+    }
+    let excluded: Vec<&str> = query.all("exclude").collect();
+    let mut lines: Vec<String> = CHECKS
+        .iter()
+        .map(|check| match excluded.contains(check) {
+            true => format!("[+]{check} excluded: ok\n"),
+            false => format!("[+]{check} ok\n"),
+        })
+        .collect();
+    if endpoint == "readyz" {
+        let state = if stopping { "[-]shutdown failed: reason withheld\n" } else { "[+]shutdown ok\n" };
+        lines.push(state.to_owned());
+    }
+    match (stopping, query.get("verbose").is_some()) {
+        (true, _) => render::text(500, format!("{}{endpoint} check failed\n", lines.concat())),
+        (false, true) => render::text(200, format!("{}{endpoint} check passed\n", lines.concat())),
+        (false, false) => render::text(200, "ok"),
+    }
+}

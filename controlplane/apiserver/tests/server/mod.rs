@@ -1,0 +1,31 @@
+//! A server of a test's own, in a directory of its own.
+//!
+//! Must not know: what is tested.
+
+use std::sync::Arc;
+
+use pintle_apiserver::auth::UserInfo;
+use pintle_apiserver::{ApiServer, Config};
+use pintle_daemon::metrics::Metrics;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub struct Running {
+    pub server: Arc<ApiServer>,
+    _stop: DropGuard,
+    _directory: tempfile::TempDir,
+}
+
+impl Running {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = pintle_store::open(directory.path(), Default::default()).unwrap();
+        let cancel = CancellationToken::new();
+        let metrics = Metrics::default();
+        let server = ApiServer::start(Config::default(), Arc::new(store), &metrics, cancel.clone()).await.unwrap();
+        Self { server, _stop: cancel.drop_guard(), _directory: directory }
+    }
+
+    pub fn admin(&self) -> kube::Client {
+        self.server.client(UserInfo::new("admin", &["system:masters"]))
+    }
+}
