@@ -1,1 +1,16 @@
-//! stub
+//! Pintle's own CNI plugin: a bridge, a veth pair per pod, addresses from the node's pod CIDR, kept on disk.
+//!
+//! Pods get a /32 and reach everything, their neighbours too, through the bridge's address: so every packet passes the
+//! host's IP stack, and translated connections between pods of one node come back right without br_netfilter.
+//!
+//! Relied on: masquerading of what leaves the pod network, and host ports, are the proxy's.
+//! Must not know: Kubernetes, CRI, or who programs the packet filter.
+
+pub mod conf;
+mod error;
+mod leases;
+mod links;
+mod namespace;
+pub mod plugin;
+mod request;
+mod result;

@@ -4,6 +4,8 @@
 
 mod import;
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use serde_json::Value;
 
@@ -33,6 +35,15 @@ impl Runtime {
         Ok(status.info.get("config").and_then(|config| sandbox_image_of(config)))
     }
 
+    /// Where containerd looks for CNI configurations and plugins: `(confDir, binDir)` of its configuration.
+    ///
+    /// # Errors
+    /// The runtime does not answer.
+    pub async fn cni_directories(&self) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+        let status = self.runtime.clone().status(StatusRequest { verbose: true }).await?.into_inner();
+        Ok(status.info.get("config").and_then(|config| cni_directories_of(config)))
+    }
+
     /// Gives containerd our own sandbox image under the name it wants, when it has none by that name: then a machine
     /// without a registry can run pods. `true` when it was imported.
     ///
@@ -56,6 +67,14 @@ fn sandbox_image_of(config: &str) -> Option<String> {
     config.get("sandboxImage")?.as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
+fn cni_directories_of(config: &str) -> Option<(PathBuf, PathBuf)> {
+    let config: Value = serde_json::from_str(config).ok()?;
+    let cni = config.get("cni")?;
+    let directory =
+        |name: &str| cni.get(name).and_then(Value::as_str).filter(|path| !path.is_empty()).map(PathBuf::from);
+    Some((directory("confDir")?, directory("binDir")?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +84,7 @@ mod tests {
         assert_eq!(sandbox_image_of(r#"{"sandboxImage":"x/pause:3"}"#), Some("x/pause:3".into()));
         assert_eq!(sandbox_image_of(r#"{"sandboxImage":""}"#), None);
         assert_eq!(sandbox_image_of("no"), None);
+        let directories = cni_directories_of(r#"{"cni":{"binDir":"/b","confDir":"/c"}}"#);
+        assert_eq!(directories, Some(("/c".into(), "/b".into())));
     }
 }

@@ -50,6 +50,8 @@ async fn a_runtimes_logs_and_settings_are_read() {
     assert_eq!(machine.runtime.version.runtime_name, "containerd");
     assert_eq!(machine.runtime.cgroup_driver(CgroupDriver::Systemd).await.unwrap(), CgroupDriver::Cgroupfs);
     assert_eq!(machine.runtime.sandbox_image().await.unwrap().as_deref(), Some("pintle.test/pause:1"));
+    let (conf, bin) = machine.runtime.cni_directories().await.unwrap().unwrap();
+    assert!(conf.ends_with("net.d") && bin.is_absolute(), "{conf:?} {bin:?}");
     assert!(!machine.runtime.ensure_sandbox_image().await.unwrap(), "it is there");
 
     let sandbox = machine.sandbox("web").await;

@@ -1,0 +1,170 @@
+//! Bridge, veth pairs, addresses and routes, over rtnetlink, in whichever namespace the calling thread is in.
+//!
+//! Must not know: leases, CNI's documents.
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsRawFd;
+
+use futures::TryStreamExt;
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_core::ErrorMessage;
+use rtnetlink::{Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+
+use crate::error::{Code, Context, Result};
+
+/// A link as far as results tell of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    pub name: String,
+    pub index: u32,
+    pub mac: String,
+}
+
+/// Netlink in this thread's namespace.
+pub struct Links {
+    handle: Handle,
+}
+
+impl Links {
+    pub fn open() -> Result<Self> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().context(Code::Network, || "cannot open netlink".into())?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    pub async fn find(&self, name: &str) -> Result<Option<Link>> {
+        let mut found = self.handle.link().get().match_name(name).execute();
+        match found.try_next().await {
+            Ok(message) => Ok(message.map(|message| link(name, &message))),
+            Err(error) if is(&error, nix::libc::ENODEV) => Ok(None),
+            Err(error) => Err(error).context(Code::Network, || format!("cannot look for {name}")),
+        }
+    }
+
+    /// The bridge, made where missing, up, with the gateway's address.
+    pub async fn bridge(&self, name: &str, gateway: Ipv4Addr, length: u8, mtu: u32) -> Result<Link> {
+        // A fixed address: else it would change with the ports, and pods would lose their gateway for a while.
+        let made = self.handle.link().add(LinkBridge::new(name).address(mac_of(gateway)).mtu(mtu).build()).execute();
+        exists_or(made.await).context(Code::Network, || format!("cannot make the bridge {name}"))?;
+        let bridge = self.must_find(name).await?;
+        self.up(&bridge).await?;
+        self.address(&bridge, gateway, length).await?;
+        Ok(bridge)
+    }
+
+    /// A veth pair: one end here, on the bridge and with hairpin; the other, `inner`, in the given namespace.
+    pub async fn pair(&self, pair: &Pair<'_>, namespace: &File, bridge: &Link) -> Result<Link> {
+        let Pair { outer, inner, address, mtu } = *pair;
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(inner)
+            .address(mac_of(address))
+            .mtu(mtu)
+            .setns_by_fd(namespace.as_raw_fd())
+            .build();
+        let message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
+            .name(outer)
+            .mtu(mtu)
+            .controller(bridge.index)
+            .up()
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        let made = self.handle.link().add(message).execute().await;
+        made.context(Code::Network, || format!("cannot make the pair {outer}, {inner}"))?;
+        let made = self.must_find(outer).await?;
+        let port = LinkBridgePort::new(made.index).hairpin(true).build();
+        let set = self.handle.link().set_port(port).execute().await;
+        set.context(Code::Network, || format!("cannot make {outer} a hairpin"))?;
+        Ok(made)
+    }
+
+    /// Removes a link; nothing to do when there is none.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        let Some(link) = self.find(name).await? else { return Ok(()) };
+        match self.handle.link().del(link.index).execute().await {
+            Err(error) if !is(&error, nix::libc::ENODEV) => {
+                Err(error).context(Code::Network, || format!("cannot remove {name}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub async fn up(&self, link: &Link) -> Result<()> {
+        let set = self.handle.link().set(LinkUnspec::new_with_index(link.index).up().build()).execute().await;
+        set.context(Code::Network, || format!("cannot bring {} up", link.name))
+    }
+
+    pub async fn address(&self, link: &Link, address: Ipv4Addr, length: u8) -> Result<()> {
+        let added = self.handle.address().add(link.index, IpAddr::V4(address), length).execute().await;
+        exists_or(added).context(Code::Network, || format!("cannot give {} the address {address}/{length}", link.name))
+    }
+
+    /// Everything by the gateway, which is reached over the link although no subnet says so.
+    pub async fn default_route(&self, link: &Link, gateway: Ipv4Addr) -> Result<()> {
+        let on_link = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(gateway, 32)
+            .output_interface(link.index)
+            .scope(netlink_packet_route::route::RouteScope::Link)
+            .build();
+        let default = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(link.index).build();
+        for route in [on_link, default] {
+            let added = self.handle.route().add(route).execute().await;
+            exists_or(added).context(Code::Network, || format!("cannot add a route by {gateway}"))?;
+        }
+        Ok(())
+    }
+
+    /// The IPv4 addresses of a link.
+    pub async fn addresses(&self, link: &Link) -> Result<Vec<IpAddr>> {
+        use netlink_packet_route::address::AddressAttribute;
+        let get = self.handle.address().get().set_link_index_filter(link.index).execute();
+        let found: Vec<_> = get.try_collect().await.context(Code::Network, || "cannot list addresses".into())?;
+        let attributes = found.into_iter().flat_map(|message| message.attributes);
+        Ok(attributes
+            .filter_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some(address),
+                _ => None,
+            })
+            .collect())
+    }
+
+    pub async fn must_find(&self, name: &str) -> Result<Link> {
+        let missing = crate::error::CniError::new(Code::Network, format!("there is no link {name}"));
+        self.find(name).await?.ok_or(missing)
+    }
+}
+
+/// What a veth pair is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair<'a> {
+    pub outer: &'a str,
+    pub inner: &'a str,
+    /// The pod's, from which its hardware address follows.
+    pub address: Ipv4Addr,
+    pub mtu: u32,
+}
+
+fn link(name: &str, message: &LinkMessage) -> Link {
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(bytes) => Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>()),
+        _ => None,
+    });
+    Link { name: name.to_owned(), index: message.header.index, mac: mac.unwrap_or_default().join(":") }
+}
+
+/// A hardware address that follows from the IP address: a locally administered prefix, then its four bytes.
+fn mac_of(address: Ipv4Addr) -> Vec<u8> {
+    [&[0x0a, 0x58][..], &address.octets()].concat()
+}
+
+fn is(error: &Error, errno: i32) -> bool {
+    matches!(error, Error::NetlinkError(ErrorMessage { code: Some(code), .. }) if code.get() == -errno)
+}
+
+fn exists_or(done: std::result::Result<(), Error>) -> std::result::Result<(), Error> {
+    match done {
+        Err(error) if is(&error, nix::libc::EEXIST) => Ok(()),
+        other => other,
+    }
+}
