@@ -67,6 +67,22 @@ fn a_pod_is_complete() {
 }
 
 #[test]
+fn match_label_keys_become_selectors() {
+    let mut pod = pod(json!({
+        "containers": [{ "name": "a", "image": "b:1" }],
+        "topologySpreadConstraints": [{
+            "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": { "matchLabels": { "app": "web" } }, "matchLabelKeys": ["pod-template-hash", "absent"],
+        }],
+    }));
+    pod["metadata"]["labels"] = json!({ "pod-template-hash": "x" });
+    let made = created("", "v1", "Pod", pod);
+    let selector = &made["spec"]["topologySpreadConstraints"][0]["labelSelector"];
+    let expected = json!([{ "key": "pod-template-hash", "operator": "In", "values": ["x"] }]);
+    assert_eq!(selector["matchExpressions"], expected);
+}
+
+#[test]
 fn the_pull_policy_follows_the_tag() {
     for (image, policy) in [
         ("nginx", "Always"),

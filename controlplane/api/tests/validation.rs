@@ -205,3 +205,32 @@ fn metadata_hardly_changes() {
     assert_eq!(errors, ["metadata.uid: Invalid value: \"2\": field is immutable"]);
     assert_eq!(meta::meta_update(&old, &old), []);
 }
+
+#[test]
+fn webhooks_say_whom_to_call() {
+    let kind = kind("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration");
+    let webhook = |name: &str, client: Value| {
+        let rule = json!({ "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"] });
+        json!({ "metadata": { "name": "w" }, "webhooks": [{
+            "name": name, "clientConfig": client, "rules": [rule], "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }] })
+    };
+    let service = json!({ "service": { "name": "s", "namespace": "n" } });
+    assert_eq!(refused(kind, webhook("a.b.example", service.clone())), nothing());
+    let error = "webhooks[0].clientConfig: Required value: exactly one of url or service is required";
+    assert_eq!(refused(kind, webhook("a.b.example", json!({}))), [error]);
+    let error = "webhooks[0].name: Invalid value: \"a\": should be a domain with at least three segments separated by \
+                 dots";
+    assert_eq!(refused(kind, webhook("a", service)), [error]);
+}
+
+#[test]
+fn endpoints_are_addresses() {
+    let kind = kind("", "v1", "Endpoints");
+    let at = |ip: &str| json!({ "metadata": { "name": "e" }, "subsets": [{ "addresses": [{ "ip": ip }] }] });
+    assert_eq!(refused(kind, at("10.0.0.1")), nothing());
+    let error = "subsets[0].addresses[0].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range \
+                 (127.0.0.0/8, ::1/128)";
+    assert_eq!(refused(kind, at("127.0.0.1")), [error]);
+}

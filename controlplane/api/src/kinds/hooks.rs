@@ -3,7 +3,8 @@
 //!
 //! Must not know: how a verb is carried out.
 
-use k8s_openapi::serde::{Deserialize as _, Serialize, de::DeserializeOwned};
+use k8s_openapi::serde::de::{DeserializeOwned, value::MapDeserializer};
+use k8s_openapi::serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 
 use super::status::{self, StatusRule};
@@ -98,6 +99,13 @@ fn typed<R: Rules>(object: &Value) -> Decoded<R::Object> {
     R::Object::deserialize(object)
 }
 
+/// As [`typed`], without the status: it was checked when it was written, and Go's zero times in it are nulls that
+/// the types do not take.
+fn typed_without_status<R: Rules>(object: &Value) -> Decoded<R::Object> {
+    let fields = object.as_object().into_iter().flatten().filter(|(field, _)| *field != "status");
+    R::Object::deserialize(MapDeserializer::new(fields.map(|(field, value)| (field.as_str(), value))))
+}
+
 fn defaults<R: Rules>(object: &mut Value) -> Decoded<()> {
     let mut it = typed::<R>(object)?;
     R::defaults(&mut it);
@@ -121,11 +129,16 @@ fn update<R: Rules>(new: &mut Value, old: &Value, subresource: &str) -> Decoded<
     if subresource == "status" && !R::STATUS_CHECKS {
         return Ok(errors);
     }
-    let (mut it, old) = (typed::<R>(new)?, typed::<R>(old)?);
+    let decode = if R::STATUS_CHECKS { typed::<R> } else { typed_without_status::<R> };
+    let (mut it, old) = (decode(new)?, decode(old)?);
     R::prepare_update(&mut it, &old, subresource);
     R::validate(&it, &mut errors);
     R::validate_update(&it, &old, subresource, &mut errors);
+    let status = if R::STATUS_CHECKS { None } else { new.as_object_mut().and_then(|fields| fields.remove("status")) };
     *new = serde_json::to_value(it)?;
+    if let (Some(status), Some(fields)) = (status, new.as_object_mut()) {
+        fields.insert("status".to_owned(), status);
+    }
     Ok(errors)
 }
 

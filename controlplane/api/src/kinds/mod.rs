@@ -2,6 +2,7 @@
 //!
 //! Must not know: how a verb is carried out.
 
+pub mod convert;
 pub mod hooks;
 mod rules;
 mod status;
@@ -52,6 +53,15 @@ impl Kind {
     /// on the spot.
     pub fn stored(&self) -> bool {
         self.verbs.contains(&"watch")
+    }
+
+    /// The warning that every answer about a deprecated kind carries, in upstream's words.
+    pub fn deprecation(&self) -> Option<&'static str> {
+        match (self.group, self.kind) {
+            ("", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+            ("", "Endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+            _ => None,
+        }
     }
 
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {

@@ -1,4 +1,4 @@
-//! The rows of webhooks, admission policies, flow control and devices.
+//! The rows of webhooks, admission policies, API services, flow control and devices.
 //!
 //! Must not know: admission.
 
@@ -22,6 +22,7 @@ pub(super) fn printer(kind: &str) -> Option<Printer> {
         "PriorityLevelConfiguration" => (columns::PRIORITY_LEVEL, priority_level),
         "ResourceClaim" => (columns::RESOURCE_CLAIM, resource_claim),
         "ResourceSlice" => (columns::RESOURCE_SLICE, resource_slice),
+        "APIService" => (columns::API_SERVICE, api_service),
         "DeviceClass" | "ResourceClaimTemplate" => (columns::NAME_AND_AGE, name_and_age),
         _ => return None,
     };
@@ -57,6 +58,22 @@ fn policy_binding(item: &Value, now: Timestamp) -> Vec<Value> {
         (name, namespace) => format!("{namespace}/{name}"),
     };
     vec![text::name(item), str_of(&item["spec"]["policyName"]).into(), shown.into(), text::age(item, now)]
+}
+
+fn api_service(item: &Value, now: Timestamp) -> Vec<Value> {
+    let service = match &item["spec"]["service"] {
+        Value::Null => "Local".to_owned(),
+        service => format!("{}/{}", str_of(&service["namespace"]), str_of(&service["name"])),
+    };
+    let available = list(&item["status"]["conditions"]).iter().find(|c| c["type"] == "Available");
+    let available = available.map_or_else(
+        || "Unknown".to_owned(),
+        |condition| match (str_of(&condition["status"]), str_of(&condition["reason"])) {
+            ("True", _) | (_, "") => str_of(&condition["status"]).to_owned(),
+            (status, reason) => format!("{status} ({reason})"),
+        },
+    );
+    vec![text::name(item), service.into(), available.into(), text::age(item, now)]
 }
 
 fn flow_schema(item: &Value, now: Timestamp) -> Vec<Value> {

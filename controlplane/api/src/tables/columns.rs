@@ -256,3 +256,5 @@ pub(super) const RESOURCE_SLICE: &[Column] = &[NAME, text("Node"), text("Driver"
 pub(super) const SERVICE_CIDR: &[Column] = &[NAME, text("CIDRs"), AGE];
 
 pub(super) const IP_ADDRESS: &[Column] = &[NAME, text("ParentRef")];
+
+pub(super) const API_SERVICE: &[Column] = &[NAME, text("Service"), text("Available"), AGE];

@@ -125,9 +125,10 @@ fn printer(kind: &Kind) -> Printer {
         "autoscaling" => autoscaling::printer(kind.kind, kind.version),
         "rbac.authorization.k8s.io" => rbac::printer(kind.kind),
         "storage.k8s.io" => storage::printer(kind.kind),
-        "admissionregistration.k8s.io" | "flowcontrol.apiserver.k8s.io" | "resource.k8s.io" => {
-            admission::printer(kind.kind)
-        }
+        "admissionregistration.k8s.io"
+        | "apiregistration.k8s.io"
+        | "flowcontrol.apiserver.k8s.io"
+        | "resource.k8s.io" => admission::printer(kind.kind),
         _ => None,
     };
     let core =

@@ -34,6 +34,21 @@ pub(crate) fn node(node: &api::Node, errors: &mut Errors) {
     }
 }
 
+/// A node's addresses for pods and its identity at a provider are given once.
+pub(crate) fn node_update(new: &api::Node, old: &api::Node, errors: &mut Errors) {
+    let (Some(new), Some(old), path) = (&new.spec, &old.spec, Path::new("spec")) else { return };
+    let had_cidrs = old.pod_cidrs.as_ref().is_some_and(|cidrs| !cidrs.is_empty());
+    let had_provider = !text(&old.provider_id).is_empty();
+    let changes = [
+        ("podCIDRs", "podCIDR", had_cidrs && new.pod_cidrs != old.pod_cidrs),
+        ("providerID", "providerID", had_provider && new.provider_id != old.provider_id),
+    ];
+    for (field, words, _) in changes.into_iter().filter(|(_, _, changed)| *changed) {
+        let detail = format!("node updates may not change {words} except from \"\" to valid");
+        errors.push(Error::forbidden(&path.child(field), detail));
+    }
+}
+
 pub(crate) fn persistent_volume(volume: &api::PersistentVolume, errors: &mut Errors) {
     let (Some(spec), path) = (&volume.spec, Path::new("spec")) else { return };
     core::access_modes(&spec.access_modes, &path.child("accessModes"), errors);

@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod core;
+pub mod extensions;
 pub mod meta;
 pub mod names;
 pub mod network;

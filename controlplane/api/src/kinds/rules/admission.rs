@@ -7,7 +7,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extens
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration;
 
 use super::fill;
+use crate::field::Errors;
 use crate::kinds::{Rules, StatusRule};
+use crate::validation::extensions as checks;
 
 /// The two types of webhooks differ by a field.
 macro_rules! fill_webhook {
@@ -38,6 +40,10 @@ impl Rules for ValidatingWebhookConfiguration {
             fill_webhook!(webhook);
         }
     }
+
+    fn validate(object: &admission::ValidatingWebhookConfiguration, errors: &mut Errors) {
+        checks::validating_webhooks(object, errors);
+    }
 }
 
 pub(super) struct MutatingWebhookConfiguration;
@@ -51,6 +57,10 @@ impl Rules for MutatingWebhookConfiguration {
             fill_webhook!(&mut *webhook);
             fill::value(&mut webhook.reinvocation_policy, "Never".to_owned());
         }
+    }
+
+    fn validate(object: &admission::MutatingWebhookConfiguration, errors: &mut Errors) {
+        checks::mutating_webhooks(object, errors);
     }
 }
 

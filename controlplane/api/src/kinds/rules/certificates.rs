@@ -4,7 +4,9 @@
 
 use k8s_openapi::api::certificates::v1 as certificates;
 
+use crate::field::Errors;
 use crate::kinds::Rules;
+use crate::validation::extensions;
 
 pub(super) struct CertificateSigningRequest;
 
@@ -24,5 +26,9 @@ impl Rules for CertificateSigningRequest {
             new.status.clone_from(&old.status);
             new.status.get_or_insert_default().conditions = conditions;
         }
+    }
+
+    fn validate(object: &certificates::CertificateSigningRequest, errors: &mut Errors) {
+        extensions::signing_request(object, errors);
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{fill, pod_spec, volumes};
 use crate::field::{Errors, Path};
 use crate::kinds::{Rules, StatusRule};
-use crate::validation::{cluster, core as checks, pod};
+use crate::validation::{cluster, core as checks, extensions, pod};
 
 pub(super) struct ConfigMap;
 
@@ -100,6 +100,10 @@ impl Rules for Node {
     fn validate(object: &core::Node, errors: &mut Errors) {
         cluster::node(object, errors);
     }
+
+    fn validate_update(new: &core::Node, old: &core::Node, _subresource: &str, errors: &mut Errors) {
+        cluster::node_update(new, old, errors);
+    }
 }
 
 pub(super) struct Endpoints;
@@ -114,6 +118,10 @@ impl Rules for Endpoints {
                 fill::text(&mut port.protocol, "TCP");
             }
         }
+    }
+
+    fn validate(object: &core::Endpoints, errors: &mut Errors) {
+        extensions::endpoints(object, errors);
     }
 }
 

@@ -11,6 +11,7 @@ mod core;
 mod devices;
 mod fill;
 mod flowcontrol;
+mod match_keys;
 mod networking;
 mod pod_spec;
 mod pods;

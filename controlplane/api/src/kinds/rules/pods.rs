@@ -4,7 +4,7 @@
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{fill, pod_spec, qos};
+use super::{fill, match_keys, pod_spec, qos};
 use crate::field::Errors;
 use crate::kinds::Rules;
 use crate::validation::pod;
@@ -38,6 +38,7 @@ impl Rules for Pod {
             status.conditions = Some(vec![gated()]);
         }
         pod.status = Some(status);
+        match_keys::resolve(pod);
     }
 
     fn prepare_update(new: &mut core::Pod, old: &core::Pod, subresource: &str) {
