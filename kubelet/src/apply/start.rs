@@ -3,6 +3,7 @@
 //! Must not know: restart policies and back-off.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service};
 use pintle_cri::v1::{ContainerConfig, CreateContainerRequest, PodSandboxConfig, StartContainerRequest};
@@ -18,6 +19,9 @@ use crate::plan::{dns, hosts, security};
 use crate::references::Facts;
 use crate::volumes::PodVolumes;
 use crate::volumes::mounts::Around;
+
+/// How long a container waits for the first list of Services, which its environment shows.
+const SERVICES_SYNCED: Duration = Duration::from_secs(10);
 
 /// Why a container did not start: the waiting state's reason and message.
 pub type StartError = (String, String);
@@ -142,6 +146,9 @@ impl Drivers {
         facts: &Facts,
     ) -> Result<Vec<(String, String)>, String> {
         let objects = self.referenced(pod, container).await?;
+        if !pod::is_static(pod) && tokio::time::timeout(SERVICES_SYNCED, self.services.synced()).await.is_err() {
+            return Err("services have not yet been read at least once, cannot construct envvars".into());
+        }
         let lookup = |kind, name: &str| objects.get(&(kind, name.to_string())).cloned().flatten();
         let services: Vec<Service> = self.services.list().iter().map(|service| service.as_ref().clone()).collect();
         let sources = Sources {

@@ -100,6 +100,8 @@ impl Pods {
         self.take_files(&mut files);
         loop {
             tokio::select! {
+                // in this order: what the first list brought has its workers before anything counts as an orphan
+                biased;
                 () = cancel.cancelled() => return,
                 changes = changes.next() => match changes {
                     Some(changes) => changes.into_iter().for_each(|change| self.from_api(change)),
@@ -110,8 +112,6 @@ impl Pods {
                 _ = retry.tick(), if orphans_ended => self.mirrors.reconcile(&self.statics),
                 () = &mut synced, if !orphans_ended => {
                     orphans_ended = true;
-                    // what the list brought has its workers before anything counts as an orphan
-                    api.list().into_iter().for_each(|pod| self.from_api(Change::Added(pod)));
                     self.end_orphans().await;
                     self.mirrors.reconcile(&self.statics);
                 }

@@ -5,11 +5,12 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, mkdirat};
 
 /// Binds `volume/sub_path` to `target`, making missing directories, and hands back the place to mount.
@@ -17,13 +18,17 @@ use nix::sys::stat::{Mode, mkdirat};
 /// # Errors
 /// The path leaves the volume, or the file system refuses.
 pub fn bind(volume: &Path, sub_path: &str, target: &Path) -> anyhow::Result<PathBuf> {
-    if let Ok(true) = is_mounted(target) {
-        return Ok(target.to_path_buf());
-    }
     let root = open(volume, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .with_context(|| format!("opening {}", volume.display()))?;
     let found = beneath(&root, sub_path).with_context(|| format!("failed to prepare subPath {sub_path:?}"))?;
     let source = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+    if is_mounted(target)? {
+        if is_same(&source, target) {
+            return Ok(target.to_path_buf());
+        }
+        // the volume shows another file there by now
+        umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).context("unmounting the old subPath")?;
+    }
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -35,6 +40,11 @@ pub fn bind(volume: &Path, sub_path: &str, target: &Path) -> anyhow::Result<Path
     mount(Some(&source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
         .with_context(|| format!("binding {}", target.display()))?;
     Ok(target.to_path_buf())
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    identity(one).is_some_and(|found| Some(found) == identity(other))
 }
 
 fn is_mounted(target: &Path) -> anyhow::Result<bool> {

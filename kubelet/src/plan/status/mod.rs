@@ -88,7 +88,12 @@ fn phase_of(
         status.started == Some(true) || status.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
     });
     let every: Vec<_> = init.iter().chain(regular).cloned().collect();
-    phase::phase(spec, &every, inputs.terminal && !spec_of::is_static(inputs.pod), initialized)
+    let over = inputs.terminal && !spec_of::is_static(inputs.pod);
+    match phase::phase(spec, &every, over, initialized) {
+        // a pod that ends before it ran has failed; whoever waits for its end can go on
+        "Pending" | "Running" if over => "Failed",
+        phase => phase,
+    }
 }
 
 /// The pod's addresses: the node's on the host's network, else the sandbox's; the last known ones once it is gone.

@@ -88,6 +88,11 @@ fn finished_pods_succeed_or_fail() {
 }
 
 #[test]
+fn a_pod_that_ends_before_it_ran_has_failed() {
+    assert_eq!(of(&pod(ONE), &seen(vec![], vec![]), &Results::default(), &[], true).phase.as_deref(), Some("Failed"));
+}
+
+#[test]
 fn init_containers_gate_the_phase_and_initialized() {
     let spec = "  initContainers: [{name: one, image: i}]\n  containers: [{name: a, image: i}]\n";
     let status = simple(spec, &seen(vec![sandbox(0, true)], vec![container("one", "i", State::Running, 0)]));
