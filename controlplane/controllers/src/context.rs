@@ -96,7 +96,10 @@ impl Watcher<'_> {
 /// Drops what no controller reads, which is most of a pod: volumes, commands, environments, probes.
 fn trim_pod(pod: &mut Pod) {
     let Some(spec) = pod.spec.as_mut() else { return };
-    spec.affinity = None;
+    // before a pod is bound, its node affinity says which node a DaemonSet's pod is for
+    let bound = spec.node_name.is_some();
+    spec.affinity = spec.affinity.take().filter(|_| !bound);
+    spec.volumes = None;
     for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
         container.args = None;
         container.command = None;

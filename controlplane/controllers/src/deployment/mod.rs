@@ -4,7 +4,7 @@
 
 mod plan;
 mod revision;
-mod scale;
+pub mod scale;
 mod status;
 #[cfg(test)]
 mod tests;
