@@ -65,7 +65,7 @@ impl Caches {
             service_accounts: everywhere.start(all(), |_| {}),
             root_ca_maps: everywhere.start(all().fields("metadata.name=kube-root-ca.crt"), |_| {}),
             claims: everywhere.start(all(), |_| {}),
-            leases: everywhere.start(all().fields("metadata.namespace=kube-node-lease"), |_| {}),
+            leases: Reflector::start(Api::namespaced(client.clone(), "kube-node-lease"), all(), cancel.clone()),
             deployments: everywhere.start(all(), |_| {}),
             replica_sets: everywhere.start(all(), |_| {}),
             daemon_sets: everywhere.start(all(), |_| {}),
@@ -141,9 +141,9 @@ impl Context {
         (self.clients)(service_account)
     }
 
-    /// An event recorder of that component.
-    pub fn recorder(&self, component: &str) -> Recorder {
-        Recorder::start(self.client(component), component, "", self.cancel.clone())
+    /// A recorder of events that come from `component`, written with that client's identity.
+    pub fn recorder(&self, client: &Client, component: &str) -> Recorder {
+        Recorder::start(client.clone(), component, "", self.cancel.clone())
     }
 
     pub fn queue<K: Key>(&self, name: &'static str) -> Queue<K> {

@@ -12,8 +12,10 @@ use pintle_client::{Reflector, revision_of};
 
 /// After this long a write that never showed up is forgotten, as upstream's expectations are.
 const FORGET: Duration = Duration::from_secs(300);
+/// With more owners than this, those without a recent write are forgotten.
+const OWNERS: usize = 1000;
 
-/// Writes by the UID of the owner that they were made for. Entries leave with their owner, or when they show up.
+/// Writes by the UID of the owner that they were made for.
 #[derive(Default)]
 pub struct Ledger(Mutex<HashMap<String, Writes>>);
 
@@ -62,6 +64,9 @@ impl Ledger {
 
     fn with(&self, owner: &str, change: impl FnOnce(&mut Writes)) {
         let mut all = self.0.lock();
+        if all.len() > OWNERS {
+            all.retain(|_, writes| writes.last.elapsed() < FORGET);
+        }
         let new = || Writes { revision: 0, deleted: HashSet::new(), last: Instant::now() };
         let writes = all.entry(owner.to_owned()).or_insert_with(new);
         writes.last = Instant::now();

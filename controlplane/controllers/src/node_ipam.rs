@@ -35,7 +35,8 @@ pub async fn run(context: Context) {
         Change::Deleted(_) => Vec::new(),
         other => vec![ObjectKey::of(other.object().as_ref()).name],
     });
-    let (client, recorder) = (context.client("node-controller"), context.recorder("cidrAllocator"));
+    let client = context.client("node-controller");
+    let recorder = context.recorder(&client, "cidrAllocator");
     let cancel = context.cancel.clone();
     let controller = Arc::new(Controller { context, client, recorder, given: Mutex::default() });
     queue.run(1, cancel, |name| controller.clone().sync(name)).await;

@@ -41,8 +41,8 @@ pub async fn run(context: Context) {
         let tainted = node.is_some_and(|node| taints::taints(&node).iter().any(|taint| taint.effect == "NoExecute"));
         if tainted { vec![name.to_owned()] } else { Vec::new() }
     });
-    let (client, recorder) =
-        (context.client("taint-eviction-controller"), context.recorder("taint-eviction-controller"));
+    let client = context.client("taint-eviction-controller");
+    let recorder = context.recorder(&client, "taint-eviction-controller");
     let cancel = context.cancel.clone();
     let controller = Arc::new(Controller { context, client, recorder });
     queue.run(8, cancel, |name| controller.clone().sync(name)).await;

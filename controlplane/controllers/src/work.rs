@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use indexmap::IndexSet;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -105,7 +107,7 @@ impl<K: Key> Queue<K> {
                 && let Some(key) = self.take()
             {
                 let work = sync(key.clone());
-                running.spawn(async move { (key, bounded(work).await) });
+                running.spawn(async move { (key, guarded(work).await) });
             }
             let due = self.next_due();
             tokio::select! {
@@ -141,11 +143,8 @@ impl<K: Key> Queue<K> {
     }
 
     fn finished(&self, done: Result<(K, Outcome), tokio::task::JoinError>) {
-        let (key, outcome) = match done {
-            Ok(done) => done,
-            // the process's panic hook has said where; the key stays marked as running, so it is not tried again
-            Err(error) => return tracing::error!(queue = self.name, %error, "a sync panicked"),
-        };
+        // panics are caught inside, and nothing aborts a sync but the end of all
+        let Ok((key, outcome)) = done else { return };
         self.state.lock().running.remove(&key);
         match outcome {
             Ok(again) => {
@@ -177,9 +176,11 @@ impl<K: Key> Queue<K> {
     }
 }
 
-async fn bounded(work: impl Future<Output = Outcome>) -> Outcome {
-    match timeout(SYNC_LIMIT, work).await {
-        Ok(outcome) => outcome,
+/// A sync that takes too long or panics has failed like any other.
+async fn guarded(work: impl Future<Output = Outcome>) -> Outcome {
+    match timeout(SYNC_LIMIT, AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(anyhow::anyhow!("the sync panicked")),
         Err(_) => Err(anyhow::anyhow!("gave up after {} s", SYNC_LIMIT.as_secs())),
     }
 }

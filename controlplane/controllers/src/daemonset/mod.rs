@@ -64,7 +64,8 @@ pub async fn run(context: Context) {
         };
         if relevant { sets.list().iter().map(|set| ObjectKey::of(set.as_ref())).collect() } else { Vec::new() }
     });
-    let control = PodControl { client: context.client(NAME), recorder: context.recorder("daemonset-controller") };
+    let client = context.client(NAME);
+    let control = PodControl { recorder: context.recorder(&client, "daemonset-controller"), client };
     let cancel = context.cancel.clone();
     let controller = Arc::new(Controller { context, control, ledger: Ledger::default(), replaced: Mutex::default() });
     queue.run(2, cancel, |key| controller.clone().sync(key)).await;
@@ -159,6 +160,9 @@ impl Controller {
     fn wait(&self, uid: &str, node: &str) -> Option<Duration> {
         let mut replaced = self.replaced.lock();
         let now = Instant::now();
+        if replaced.len() > 1000 {
+            replaced.retain(|_, (last, _)| now.duration_since(*last) <= LAST_DELAY * 2);
+        }
         let entry = replaced.entry((uid.to_owned(), node.to_owned()));
         let (last, delay) = entry.or_insert((now, Duration::ZERO));
         // quiet for long enough: it starts over

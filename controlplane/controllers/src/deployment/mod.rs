@@ -60,7 +60,8 @@ pub async fn run(context: Context) {
         let owner = set.as_ref().and_then(|set| owner::controller_of(&set.metadata));
         owner.map(|owner| ObjectKey::new(namespace, &owner.name)).into_iter().collect()
     });
-    let (client, recorder) = (context.client(NAME), context.recorder(NAME));
+    let client = context.client(NAME);
+    let recorder = context.recorder(&client, NAME);
     let cancel = context.cancel.clone();
     let controller = Arc::new(Controller { context, client, recorder, ledger: Ledger::default() });
     queue.run(5, cancel, |key| controller.clone().sync(key)).await;

@@ -3,6 +3,7 @@
 //! Must not know: how packets get there.
 
 mod facts;
+pub mod mirror;
 mod slices;
 mod subsets;
 #[cfg(test)]
@@ -60,6 +61,7 @@ pub mod slice_controller {
     use super::*;
 
     const NAME: &str = "endpointslice-controller";
+    const COMPONENT: &str = "endpoint-slice-controller";
     const ZONE: &str = "topology.kubernetes.io/zone";
 
     struct Controller {
@@ -85,7 +87,8 @@ pub mod slice_controller {
             let service = slice.labels().get(slices::SERVICE_NAME).filter(|_| own);
             service.map(|service| ObjectKey::new(slice.namespace().unwrap_or_default(), service)).into_iter().collect()
         });
-        let (client, recorder) = (context.client(NAME), context.recorder(NAME));
+        let client = context.client(NAME);
+        let recorder = context.recorder(&client, COMPONENT);
         let cancel = context.cancel.clone();
         let controller = Arc::new(Controller { context, client, recorder, ledger: Ledger::default() });
         queue.run(5, cancel, |key| controller.clone().sync(key)).await;

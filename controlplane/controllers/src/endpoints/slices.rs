@@ -42,7 +42,7 @@ pub struct Seen<'a> {
 }
 
 /// Ports, as far as they tell groups of slices apart.
-type PortKey = Vec<(String, Option<i32>, String, Option<String>)>;
+pub type PortKey = Vec<(String, Option<i32>, String, Option<String>)>;
 
 pub fn plan(seen: &Seen<'_>) -> Plan {
     let families = facts::families(seen.service);
@@ -71,7 +71,7 @@ fn plan_family(seen: &Seen<'_>, family: &str, plan: &mut Plan) {
     for (key, ports) in ports {
         let endpoints = wanted.remove(&key).unwrap_or_default();
         let blank = new_slice(seen.service, family, ports);
-        fill(seen.service, groups.remove(&key).unwrap_or_default(), endpoints, &blank, plan);
+        fill(groups.remove(&key).unwrap_or_default(), endpoints, &blank, plan);
     }
     let nothing_left = plan.delete.len() - before.1 == existing.len() && plan.create.len() == before.0;
     if nothing_left {
@@ -132,7 +132,7 @@ fn endpoint_ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
     ports.collect()
 }
 
-fn key(ports: &[EndpointPort]) -> PortKey {
+pub fn key(ports: &[EndpointPort]) -> PortKey {
     let part = |port: &EndpointPort| {
         let (name, protocol) = (port.name.clone(), port.protocol.clone());
         (name.unwrap_or_default(), port.port, protocol.unwrap_or_default(), port.app_protocol.clone())
@@ -214,20 +214,14 @@ fn identity(endpoint: &Endpoint) -> (Vec<String>, Option<String>) {
 
 /// Brings the slices of one group of ports to the endpoints wanted: those that stay stay where they are, new ones go
 /// into slices that change anyway, then into the fullest that has room for all, then into new slices.
-fn fill(
-    service: &Service,
-    slices: Vec<Arc<EndpointSlice>>,
-    wanted: Vec<Endpoint>,
-    blank: &EndpointSlice,
-    plan: &mut Plan,
-) {
+pub fn fill(slices: Vec<Arc<EndpointSlice>>, wanted: Vec<Endpoint>, blank: &EndpointSlice, plan: &mut Plan) {
     let mut left: BTreeMap<_, Endpoint> = wanted.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
     let mut drafts: Vec<(Arc<EndpointSlice>, EndpointSlice)> = Vec::new();
     for slice in slices {
         let mut draft = slice.as_ref().clone();
         let kept = slice.endpoints.iter().flatten().filter_map(|endpoint| left.remove(&identity(endpoint)));
         draft.endpoints = Some(kept.collect());
-        draft.metadata.labels = Some(labels(service));
+        draft.metadata.labels.clone_from(&blank.metadata.labels);
         drafts.push((slice, draft));
     }
     let mut left: Vec<Endpoint> = left.into_values().collect();

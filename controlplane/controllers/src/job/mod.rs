@@ -52,7 +52,8 @@ pub async fn run(context: Context) {
     context.feed(&caches.pods, &queue, move |change| {
         owner::concerned(change, &jobs, |job| job.spec.as_ref().and_then(|spec| spec.selector.as_ref()))
     });
-    let control = PodControl { client: context.client(NAME), recorder: context.recorder(NAME) };
+    let client = context.client(NAME);
+    let control = PodControl { recorder: context.recorder(&client, NAME), client };
     let cancel = context.cancel.clone();
     let (pod_writes, status_writes) = (Ledger::default(), Ledger::default());
     let controller = Arc::new(Controller { context, control, pod_writes, status_writes });

@@ -38,7 +38,8 @@ pub async fn run(context: Context) {
     let caches = context.caches.clone();
     tokio::join!(caches.nodes.synced(), caches.leases.synced(), caches.pods.synced());
     let queue = context.queue("node_lifecycle_controller");
-    let (client, recorder) = (context.client("node-controller"), context.recorder("node-controller"));
+    let client = context.client("node-controller");
+    let recorder = context.recorder(&client, "node-controller");
     let cancel = context.cancel.clone();
     let heard: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
     let (on_node, on_lease, say) = (heard.clone(), heard.clone(), recorder.clone());

@@ -43,7 +43,8 @@ pub async fn run(context: Context) {
     context.feed(&caches.pods, &queue, move |change| {
         owner::concerned(change, &sets, |set| set.spec.as_ref().map(|spec| &spec.selector))
     });
-    let control = PodControl { client: context.client(NAME), recorder: context.recorder(NAME) };
+    let client = context.client(NAME);
+    let control = PodControl { recorder: context.recorder(&client, NAME), client };
     let cancel = context.cancel.clone();
     let controller = Arc::new(Controller { context, control, ledger: Ledger::default() });
     queue.run(5, cancel, |key| controller.clone().sync(key)).await;
