@@ -28,7 +28,8 @@ pub struct Window {
 }
 
 fn superseded_by(change: &Change) -> usize {
-    change.prev.as_ref().map_or(0, |prev| prev.json.len())
+    let deleted = (change.kind == ChangeKind::Deleted).then_some(&change.object);
+    change.prev.iter().chain(deleted).map(|object| object.json.len()).sum()
 }
 
 impl Window {
