@@ -185,7 +185,7 @@ impl Proxy {
                 let context =
                     context(&proxy.config, &proxy.node.node, &proxy.config.cluster_ranges()?, syncer.family())?;
                 let changed =
-                    if context == *syncer.context() { syncer.reconcile()? } else { syncer.sync_all(model, context)? };
+                    if context == *syncer.context() { syncer.resync()? } else { syncer.sync_all(model, context)? };
                 if changed > 0 {
                     tracing::warn!(
                         family = syncer.family().name(),

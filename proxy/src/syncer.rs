@@ -123,6 +123,11 @@ impl Syncer {
         if serving.is_empty() { Ok(0) } else { self.table.end_stale_flows(&serving) }
     }
 
+    /// Repairs the kernel's table if anybody else may have changed it. The fallback behind the watches.
+    pub fn resync(&mut self) -> anyhow::Result<usize> {
+        if !self.doubtful && self.table.untouched()? { Ok(0) } else { self.reconcile() }
+    }
+
     /// Compares the kernel's table with the ruleset and repairs it.
     pub fn reconcile(&mut self) -> anyhow::Result<usize> {
         self.doubtful = true;

@@ -28,6 +28,10 @@ pub struct Table {
     /// Numbers of endpoints, and seconds, that chains exist for.
     counts: BTreeSet<u32>,
     timeouts: BTreeSet<u32>,
+    /// The kernel's generation when the table was last read.
+    generation: u32,
+    /// Changes made since then.
+    commits: u32,
 }
 
 impl Table {
@@ -40,6 +44,8 @@ impl Table {
             cluster_cidrs: cluster_cidrs.iter().filter(|range| family_of(range.first) == family).copied().collect(),
             counts: BTreeSet::new(),
             timeouts: BTreeSet::new(),
+            generation: 0,
+            commits: 0,
         })
     }
 
@@ -49,6 +55,8 @@ impl Table {
 
     /// What the kernel holds, if its table has the layout of this version: then it can be changed in place.
     pub fn read(&mut self) -> anyhow::Result<Option<HashMap<Key, Value>>> {
+        // first: what others change while it is read shows at the next look
+        (self.generation, self.commits) = (nft::generation(&mut self.socket)?, 0);
         let comment = nft::table_comment(&mut self.socket, self.family, sets::TABLE).context("reading the table")?;
         if comment.as_deref() != Some(layout(self.family).as_str()) {
             return Ok(None);
@@ -61,6 +69,17 @@ impl Table {
         self.counts = self.numbers(sets::COUNTS)?;
         self.timeouts = self.numbers(sets::TIMEOUTS)?;
         Ok(Some(found))
+    }
+
+    /// Has nobody else changed any table of this network namespace since this one was read?
+    pub fn untouched(&mut self) -> anyhow::Result<bool> {
+        Ok(nft::generation(&mut self.socket)? == self.generation.wrapping_add(self.commits))
+    }
+
+    fn commit(&mut self, batch: Batch) -> anyhow::Result<()> {
+        batch.commit(&mut self.socket)?;
+        self.commits = self.commits.wrapping_add(1);
+        Ok(())
     }
 
     /// Replaces the whole table, at once, by one with these elements. Open connections go on: conntrack has them.
@@ -84,19 +103,27 @@ impl Table {
         counts.extend(1..=PICKERS);
         self.add_numbered_chains(&mut batch, &counts, &timeouts);
         self.each_set(elements.into_iter(), |set, elements| batch.add_elements(set, elements));
-        batch.commit(&mut self.socket).with_context(|| format!("creating the {} table", self.family.name()))?;
+        self.commit(batch).with_context(|| format!("creating the {} table", self.family.name()))?;
         self.counts = counts;
         self.timeouts = timeouts;
         Ok(())
     }
 
-    /// Sets what does not come from Services, in a table that was there before.
+    /// Sets what does not come from Services, in a table that was there before; nothing when it is right.
     pub fn adopt(&mut self) -> anyhow::Result<()> {
+        let ranges: Vec<Element> = self.cluster_cidrs.iter().map(codec::encode_range).collect();
+        let mut keys: Vec<Vec<u8>> = ranges.iter().flat_map(nft::plain_range_keys).collect();
+        let mut found: Vec<Vec<u8>> = self.elements(sets::CLUSTER_CIDRS)?.into_iter().map(|raw| raw.key).collect();
+        keys.sort_unstable();
+        found.sort_unstable();
+        if keys == found {
+            return Ok(());
+        }
         let mut batch = Batch::new(self.family, sets::TABLE);
         let set = &self.sets[sets::CLUSTER_CIDRS];
         batch.flush_set(set);
-        batch.add_elements(set, self.cluster_cidrs.iter().map(codec::encode_range));
-        batch.commit(&mut self.socket).context("setting the cluster's address ranges")
+        batch.add_elements(set, ranges);
+        self.commit(batch).context("setting the cluster's address ranges")
     }
 
     /// Makes the changes, all or none.
@@ -111,7 +138,7 @@ impl Table {
         self.add_numbered_chains(&mut batch, &counts, &timeouts);
         self.each_set(changes.deletions(), |set, elements| batch.delete_elements(set, elements));
         self.each_set(changes.additions(), |set, elements| batch.add_elements(set, elements));
-        batch.commit(&mut self.socket).with_context(|| format!("changing the {} table", self.family.name()))?;
+        self.commit(batch).with_context(|| format!("changing the {} table", self.family.name()))?;
         self.counts.extend(counts);
         self.timeouts.extend(timeouts);
         Ok(())

@@ -76,6 +76,20 @@ impl Socket {
         Ok(errors)
     }
 
+    /// Sends a request that is answered at once and hands the answer's messages to `each`.
+    pub fn ask(&mut self, request: &[u8], mut each: impl FnMut(&Message<'_>)) -> anyhow::Result<()> {
+        self.inner.send(request, 0).context("asking netfilter")?;
+        while self.receive(MsgFlags::MSG_DONTWAIT.bits())? {
+            for message in messages(&self.buffer) {
+                match error_of(&message) {
+                    Some(error) => return Err(error).context("netfilter refused to answer"),
+                    None => each(&message),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Sends a dump request and hands every message of the answer to `each`.
     pub fn dump(&mut self, request: &[u8], mut each: impl FnMut(&Message<'_>)) -> anyhow::Result<()> {
         self.inner.send(request, 0).context("asking netfilter for a dump")?;

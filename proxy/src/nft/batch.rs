@@ -264,6 +264,15 @@ fn write_element(w: &mut Writer, element: &Element, plain_range: bool, with_data
     }
 }
 
+/// The keys of the elements that stand for a range in a set of single fields: its first, and the one behind its last.
+pub fn plain_range_keys(range: &Element) -> Vec<Vec<u8>> {
+    let behind = match &range.data {
+        ElementData::RangeEnd(end) => successor(end),
+        _ => None,
+    };
+    [Some(range.key.clone()), behind].into_iter().flatten().collect()
+}
+
 /// The next larger key of the same length; None behind the largest.
 fn successor(key: &[u8]) -> Option<Vec<u8>> {
     let mut next = key.to_vec();

@@ -9,10 +9,10 @@ mod expression;
 mod object;
 mod read;
 
-pub use batch::Batch;
+pub use batch::{Batch, plain_range_keys};
 pub use expression::{Cmp, CtKey, DynsetOp, Expr, FibAddress, MetaKey, PayloadBase, Register, Verdict};
 pub use object::{Chain, Element, ElementData, Family, Hook, HookKind, Rule, Set, SetKind, Type};
-pub use read::{RawElement, elements, table_comment};
+pub use read::{RawElement, elements, generation, table_comment};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
@@ -28,4 +28,5 @@ mod message {
     pub const NEW_ELEMENT: u16 = 12;
     pub const GET_ELEMENT: u16 = 13;
     pub const DELETE_ELEMENT: u16 = 14;
+    pub const GET_GENERATION: u16 = 16;
 }

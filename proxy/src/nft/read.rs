@@ -2,10 +2,11 @@
 //!
 //! Must not know: what elements mean.
 
+use anyhow::Context as _;
 use nix::errno::Errno;
 
 use super::SUBSYSTEM;
-use super::message::{GET_ELEMENT, GET_TABLE};
+use super::message::{GET_ELEMENT, GET_GENERATION, GET_TABLE};
 use super::object::Family;
 use crate::netlink::wire::{Attributes, DUMP, Header, REQUEST, Writer};
 use crate::netlink::{KernelError, Socket};
@@ -23,7 +24,7 @@ pub struct RawElement {
 /// The comment of the table, `Some("")` when it has none, None when there is no such table.
 pub fn table_comment(socket: &mut Socket, family: Family, table: &str) -> anyhow::Result<Option<String>> {
     let mut found = None;
-    let request = request(GET_TABLE, family, |_| {});
+    let request = request(GET_TABLE, DUMP, family, |_| {});
     socket.dump(request.bytes(), |message| {
         let attributes = message.attributes();
         if name(attributes, 1) == Some(table) {
@@ -36,7 +37,7 @@ pub fn table_comment(socket: &mut Socket, family: Family, table: &str) -> anyhow
 /// Every element of the set; none when there is no such set.
 pub fn elements(socket: &mut Socket, family: Family, table: &str, set: &str) -> anyhow::Result<Vec<RawElement>> {
     let mut found = Vec::new();
-    let request = request(GET_ELEMENT, family, |w| {
+    let request = request(GET_ELEMENT, DUMP, family, |w| {
         w.string(1, table);
         w.string(2, set);
     });
@@ -50,10 +51,21 @@ pub fn elements(socket: &mut Socket, family: Family, table: &str, set: &str) -> 
     }
 }
 
-fn request(message: u16, family: Family, fill: impl FnOnce(&mut Writer)) -> Writer {
+/// The number of changes made in this network namespace so far, by anybody; it wraps around past `u32::MAX` to 1.
+pub fn generation(socket: &mut Socket) -> anyhow::Result<u32> {
+    let request = request(GET_GENERATION, 0, Family::V4, |_| {});
+    let mut found = None;
+    socket.ask(request.bytes(), |message| {
+        let id = message.attributes().find(1).and_then(|value| value.first_chunk());
+        found = found.or(id.map(|bytes| u32::from_be_bytes(*bytes)));
+    })?;
+    found.context("netfilter told no generation")
+}
+
+fn request(message: u16, flags: u16, family: Family, fill: impl FnOnce(&mut Writer)) -> Writer {
     let mut writer = Writer::default();
     let kind = SUBSYSTEM << 8 | message;
-    writer.begin_message(Header { kind, flags: REQUEST | DUMP, sequence: 0, family: family.number(), resource: 0 });
+    writer.begin_message(Header { kind, flags: REQUEST | flags, sequence: 0, family: family.number(), resource: 0 });
     fill(&mut writer);
     writer.end_message();
     writer

@@ -8,4 +8,6 @@ pub mod conntrack;
 pub mod diff;
 pub mod element;
 pub mod service;
+#[cfg(test)]
+mod service_tests;
 pub mod sets;

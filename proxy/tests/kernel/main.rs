@@ -11,3 +11,4 @@ mod node_port;
 mod policy;
 mod restart;
 mod rules;
+mod upstream;

@@ -4,12 +4,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pintle_proxy::model::Model;
+use pintle_proxy::netlink::Socket;
+use pintle_proxy::nft;
 use serde_json::json;
 
 use crate::network::{Network, inside, possible, servers, tcp};
 use crate::rules::{Proxy, cluster_ip, context, with};
 
-fn nft(network: &Network, arguments: &[&str]) {
+fn nft_command(network: &Network, arguments: &[&str]) {
     let status = Command::new("ip").args(["netns", "exec", &network.node(), "nft"]).args(arguments).status();
     assert!(status.expect("running nft").success());
 }
@@ -55,12 +57,20 @@ fn what_others_broke_is_repaired() {
     let mut proxy = Proxy::start(&network, Model::default());
     proxy.set_service("web", cluster_ip());
     proxy.set_endpoints("web", &[2]);
-    nft(&network, &["flush", "map", "ip", "pintle-proxy", "endpoints"]);
+    let generation = || inside(&network.node(), || nft::generation(&mut Socket::open().expect("a socket")));
+    let before = generation().expect("a number");
+    for syncer in &mut proxy.syncers {
+        assert_eq!(syncer.reconcile().expect("a comparison"), 0);
+        assert_eq!(syncer.resync().expect("a look"), 0);
+    }
+    assert_eq!(generation().expect("a number"), before, "looking changes nothing");
+    nft_command(&network, &["flush", "map", "ip", "pintle-proxy", "endpoints"]);
     assert!(tcp(&client, "10.96.0.50", 80).is_err());
-    assert_eq!(proxy.syncers[0].reconcile().expect("a repair"), 2);
+    assert_eq!(proxy.syncers[0].resync().expect("a repair"), 2);
+    assert_eq!(proxy.syncers[0].resync().expect("a look"), 0);
     tcp(&client, "10.96.0.50", 80).expect("repaired");
 
-    nft(&network, &["delete", "table", "ip", "pintle-proxy"]);
+    nft_command(&network, &["delete", "table", "ip", "pintle-proxy"]);
     proxy.set_endpoints("web", &[]);
     proxy.syncers[0].reconcile().expect("a repair");
     proxy.set_endpoints("web", &[2]);
