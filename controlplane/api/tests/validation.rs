@@ -234,3 +234,21 @@ fn endpoints_are_addresses() {
                  (127.0.0.0/8, ::1/128)";
     assert_eq!(refused(kind, at("127.0.0.1")), [error]);
 }
+
+#[test]
+fn affinity_names_what_it_means() {
+    let spec = |affinity: Value| json!({ "containers": [{ "name": "c", "image": "i" }], "affinity": affinity });
+    let term = |operator: &str| {
+        json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution":
+        { "nodeSelectorTerms": [{ "matchExpressions": [{ "key": "zone", "operator": operator, "values": ["a"] }] }] } } })
+    };
+    assert_eq!(pod(spec(term("In"))), nothing());
+    let path = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]";
+    let error = format!("{path}.matchExpressions[0].operator: Invalid value: \"Is\": not a valid selector operator");
+    assert_eq!(pod(spec(term("Is"))), [error]);
+    let weight = json!({ "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution":
+        [{ "weight": 0, "podAffinityTerm": { "topologyKey": "kubernetes.io/hostname" } }] } });
+    let error = "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid \
+                 value: 0: must be in the range 1-100";
+    assert_eq!(pod(spec(weight)), [error]);
+}

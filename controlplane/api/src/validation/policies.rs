@@ -26,11 +26,41 @@ pub(crate) fn autoscaler(autoscaler: &autoscaling::HorizontalPodAutoscaler, erro
     if min.is_some_and(|min| max < min) {
         errors.push(Error::invalid(&at, max, "must be greater than or equal to `minReplicas`"));
     }
+    metrics(spec.metrics.as_deref().unwrap_or_default(), &path.child("metrics"), errors);
     let (target, at) = (&spec.scale_target_ref, path.child("scaleTargetRef"));
     for (field, value) in [("kind", &target.kind), ("name", &target.name)] {
         required(value, &at.child(field), errors);
         if !value.is_empty() {
             invalid(names::path_segment(value), value, &at.child(field), errors);
+        }
+    }
+}
+
+/// The sources that a metric may name.
+const METRIC_TYPES: &[&str] = &["ContainerResource", "External", "Object", "Pods", "Resource"];
+
+fn metrics(metrics: &[autoscaling::MetricSpec], path: &Path, errors: &mut Errors) {
+    for (i, metric) in metrics.iter().enumerate() {
+        let at = path.index(i);
+        one_of(&metric.type_, METRIC_TYPES, &at.child("type"), errors);
+        let sources = [
+            ("Object", "object", metric.object.is_some()),
+            ("Pods", "pods", metric.pods.is_some()),
+            ("Resource", "resource", metric.resource.is_some()),
+            ("ContainerResource", "containerResource", metric.container_resource.is_some()),
+            ("External", "external", metric.external.is_some()),
+        ];
+        for (type_, field, is_set) in sources {
+            if type_ == metric.type_ && !is_set {
+                let detail = "must populate information for the given metric source";
+                errors.push(Error::required(&at.child(field), detail));
+            } else if type_ != metric.type_ && is_set {
+                let detail = "must populate the given metric source only";
+                errors.push(Error::forbidden(&at.child(field), detail));
+            }
+        }
+        if let Some(resource) = &metric.resource {
+            required(&resource.name, &at.child("resource").child("name"), errors);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Must not know: who makes the pod.
 
+mod affinity;
 mod containers;
 mod env;
 mod probes;
@@ -128,6 +129,9 @@ fn scheduling(spec: &core::PodSpec, path: &Path, errors: &mut Errors) {
     meta::labels(selector.map(|(k, v)| (k.as_str(), v.as_str())), &path.child("nodeSelector"), errors);
     for (i, toleration) in spec.tolerations.iter().flatten().enumerate() {
         self::toleration(toleration, &path.child("tolerations").index(i), errors);
+    }
+    if let Some(affinity) = &spec.affinity {
+        affinity::affinity(affinity, &path.child("affinity"), errors);
     }
     let mut gates = Vec::new();
     for (i, gate) in spec.scheduling_gates.iter().flatten().enumerate() {
