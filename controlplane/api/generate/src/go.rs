@@ -181,3 +181,55 @@ fn imports(text: &str) -> HashMap<String, String> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = r#"
+package v1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const GroupName = "sample.k8s.io"
+
+// +structType=atomic
+type Thing struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	Parts []Part `json:"parts,omitempty" patchStrategy:"merge" protobuf:"bytes,2,rep,name=parts"`
+
+	/* Skipped int `json:"skipped"`
+	*/
+	Mode Mode `json:"mode"` // a remark
+}
+
+type Mode string
+"#;
+
+    #[test]
+    fn types_tags_and_markers_are_read() {
+        let mut package = Package {
+            path: "k8s.io/api/sample/v1".to_owned(),
+            group: String::new(),
+            declarations: BTreeMap::new(),
+            constants: HashMap::new(),
+            numbers: HashMap::new(),
+        };
+        read_file(SOURCE, &mut package);
+        assert_eq!(package.group, "sample.k8s.io");
+        let thing = &package.declarations["Thing"];
+        assert_eq!(marker(&thing.markers, "structType"), Some("atomic"));
+        let Body::Struct(members) = &thing.body else { panic!("a struct") };
+        let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(names, ["", "Parts", "Mode"]);
+        assert_eq!((members[1].expression.as_str(), members[1].tag("patchStrategy")), ("[]Part", Some("merge")));
+        assert_eq!(marker(&members[1].markers, "listMapKey"), Some("name"));
+        assert!(members[2].markers.is_empty());
+        assert!(matches!(&package.declarations["Mode"].body, Body::Named(name) if name == "string"));
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Must not know: managers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -157,13 +157,12 @@ fn collect(value: &Value, kind: Kind, path: &mut Vec<String>, set: &mut Set) {
     match (kind.deduced(Some(value), None), value) {
         (Kind::Leaf, _) => set.insert(path),
         (Kind::Items(keys, item), Value::Array(items)) => {
-            let mut seen = Vec::new();
+            let mut seen = BTreeSet::new();
             for value in items {
                 let Ok(element) = item_element(keys, item, value) else { continue };
+                let first = seen.insert(element.clone());
                 path.push(element);
-                let twice = seen.contains(path);
-                if !twice {
-                    seen.push(path.clone());
+                if first {
                     collect(value, Kind::of(item), path, set);
                 }
                 set.insert(path);

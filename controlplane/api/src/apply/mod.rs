@@ -15,6 +15,8 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value, json};
 
 use crate::canonical;
@@ -57,7 +59,7 @@ fn paths(list: &[&[&str]]) -> Set {
 }
 
 /// What no manager ever owns.
-fn never_owned() -> Set {
+static NEVER_OWNED: LazyLock<Set> = LazyLock::new(|| {
     const META: [&str; 9] = [
         "name",
         "namespace",
@@ -74,7 +76,7 @@ fn never_owned() -> Set {
         set.insert(&[set::field("metadata"), set::field(name)]);
     }
     set
-}
+});
 
 fn api_version(ty: &Type) -> String {
     match ty.package.group {
@@ -141,7 +143,7 @@ fn update(old: &Value, new: &Value, ty: &'static Type, managers: &mut Managers, 
     let reset = writer.reset();
     let comparison = compare(old, new, ty).without(&reset);
     take_from_others(managers, None, &comparison);
-    let own = comparison.changed().difference(&never_owned());
+    let own = comparison.changed().difference(&NEVER_OWNED);
     if own.is_empty() {
         return;
     }
@@ -240,7 +242,7 @@ fn apply_to(
     refuse_conflicts(&managers, &id, &comparison, force)?;
     take_from_others(&mut managers, Some(&id), &comparison);
     if let Some(own) = managers.get_mut(&id) {
-        own.set = own.set.difference(&never_owned());
+        own.set = own.set.difference(&NEVER_OWNED);
         if object != *live {
             writer.now.clone_into(&mut own.time);
         }

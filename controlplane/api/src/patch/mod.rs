@@ -17,6 +17,8 @@ use crate::status::Status;
 
 /// Upstream refuses JSON patches with more operations than this.
 const MOST_OPERATIONS: usize = 10_000;
+/// Bytes that `copy` operations may add in all: as much as a request may have.
+const MOST_COPIED: usize = 3 * 1024 * 1024;
 
 /// JSON patch (RFC 6902).
 ///
@@ -31,11 +33,23 @@ pub fn json(current: &Value, patch: &Value) -> Result<Value, Status> {
     let operations: json_patch::Patch =
         serde_json::from_value(patch.clone()).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
     let mut patched = current.clone();
-    match json_patch::patch(&mut patched, &operations) {
-        Ok(()) => Ok(patched),
-        // upstream's generic answer to a patch that does not apply hides why
-        Err(_) => Err(Status::new(422, "Invalid", "the server rejected our request due to an error in our request")),
+    let mut copied = 0;
+    for operation in operations.iter() {
+        if let json_patch::PatchOperation::Copy(copy) = operation {
+            // copies of copies would grow without a bound
+            copied += patched.pointer(copy.from.as_str()).map_or(0, |value| value.to_string().len());
+        }
+        let applied = json_patch::patch(&mut patched, std::slice::from_ref(operation));
+        if applied.is_err() || copied > MOST_COPIED {
+            return Err(does_not_apply());
+        }
     }
+    Ok(patched)
+}
+
+/// Upstream's generic answer to a patch that does not apply; it hides why.
+fn does_not_apply() -> Status {
+    Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
 }
 
 /// JSON merge patch (RFC 7386).

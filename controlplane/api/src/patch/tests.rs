@@ -109,6 +109,9 @@ fn json_and_merge_patches() {
     let test = json!([{ "op": "test", "path": "/a/b", "value": 7 }]);
     assert_eq!(json(&current, &test).map_err(|s| s.code), Err(422));
     assert_eq!(json(&current, &json!({})).map_err(|s| s.code), Err(400));
+    let double = |at: usize| json!({ "op": "copy", "from": "/a", "path": format!("/a/again{at}") });
+    let doubled = Value::Array((0..40).map(double).collect());
+    assert_eq!(json(&current, &doubled).map_err(|s| s.code), Err(422), "what grows without a bound is refused");
     assert_eq!(merge(&current, &json!({ "a": { "b": null, "c": [3] } })), Ok(json!({ "a": { "c": [3] } })));
     assert_eq!(merge(&current, &json!([])).map_err(|s| s.code), Err(400));
 }

@@ -46,6 +46,11 @@ pub fn decode(bytes: &[u8]) -> Result<Value> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_as(bytes: &[u8], fallback: Option<&'static Type>) -> Result<Value> {
+    enveloped(bytes, fallback, 0)
+}
+
+/// An envelope that is itself inside of `depth` messages.
+fn enveloped(bytes: &[u8], fallback: Option<&'static Type>, depth: usize) -> Result<Value> {
     let body = bytes.strip_prefix(MAGIC).ok_or(DecodeError::NoMagic)?;
     let envelope = Envelope::read(body).ok_or(DecodeError::Malformed { message: "Unknown" })?;
     if envelope.content_type == b"application/json" {
@@ -54,7 +59,7 @@ pub fn decode_as(bytes: &[u8], fallback: Option<&'static Type>) -> Result<Value>
     let (version, kind) = (text(envelope.api_version), text(envelope.kind));
     let known = if kind.is_empty() { fallback } else { facts::type_of_api_version(&version, &kind) };
     let Some(ty) = known else { return Err(DecodeError::UnknownKind { kind, version }) };
-    let mut object = decode_message(envelope.raw, ty)?;
+    let mut object = message_at(envelope.raw, ty, depth)?;
     if let Value::Object(map) = &mut object {
         for (name, value) in [("kind", kind), ("apiVersion", version)] {
             if !value.is_empty() && ty.field(name).is_some() {
@@ -70,8 +75,12 @@ pub fn decode_as(bytes: &[u8], fallback: Option<&'static Type>) -> Result<Value>
 /// # Errors
 /// A malformed message.
 pub fn decode_message(bytes: &[u8], ty: &'static Type) -> Result<Value> {
+    message_at(bytes, ty, 0)
+}
+
+fn message_at(bytes: &[u8], ty: &'static Type, depth: usize) -> Result<Value> {
     let mut map = Map::new();
-    message(bytes, ty, &mut map, 0)?;
+    message(bytes, ty, &mut map, depth)?;
     let mut object = Value::Object(map);
     canonical::canonicalize(&mut object, ty)?;
     Ok(object)
@@ -219,7 +228,7 @@ fn special(elem: &'static Elem, bytes: &[u8], depth: usize) -> Fit<Value> {
         }
         Shape::Raw | Shape::Fields | Shape::Json => match fields.bytes(1) {
             None | Some(b"") => Value::Null,
-            Some(raw) if raw.starts_with(MAGIC) && depth < DEEPEST => decode(raw)?,
+            Some(raw) if raw.starts_with(MAGIC) => enveloped(raw, None, depth + 1)?,
             Some(raw) => json(raw)?,
         },
         Shape::List(item) => {

@@ -46,3 +46,22 @@ fn what_is_malformed_is_refused() {
     assert!(matches!(decode(&unknown), Err(DecodeError::UnknownKind { .. })));
     assert!(decode(&envelope("v1", "Pod", b"\x0a\x7f")).is_err());
 }
+
+#[test]
+fn envelopes_within_envelopes_end_somewhere() {
+    let ty = type_of("apps", "v1", "ControllerRevision").expect("known");
+    let data = |inner: &[u8]| {
+        let mut message = Vec::new();
+        wire::put_message(2, &mut message, |out| wire::put_bytes(1, inner, out));
+        envelope("apps/v1", "ControllerRevision", &message)
+    };
+    let mut bytes = encode(&json!({ "apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1 }), ty);
+    for _ in 0..50 {
+        bytes = data(&bytes);
+    }
+    assert!(decode(&bytes).is_ok());
+    for _ in 0..100 {
+        bytes = data(&bytes);
+    }
+    assert_eq!(decode(&bytes), Err(DecodeError::Malformed { message: "ControllerRevision" }));
+}
