@@ -26,7 +26,7 @@ pub struct Config {
     pub min_request_timeout: Duration,
     /// How long an Event is kept.
     pub event_ttl: Duration,
-    /// How the kubelets' servers are spoken to; none: their certificates are not checked and none is shown.
+    /// How the kubelets' servers are spoken to: whom to trust, and our certificate. None: nothing is relayed to them.
     pub kubelet_tls: Option<Arc<rustls::ClientConfig>>,
 }
 

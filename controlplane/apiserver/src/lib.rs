@@ -13,6 +13,7 @@ pub mod client;
 pub mod config;
 pub mod handler;
 pub mod negotiate;
+pub mod relay;
 pub mod render;
 pub mod request;
 pub mod rules;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Method, Response};
-use pintle_api::{discovery, kinds};
+use pintle_api::{discovery, kinds, openapi};
 use serde_json::{Value, json};
 
 use crate::body::Body;
@@ -29,7 +29,13 @@ pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, q
             server.telemetry.text().into(),
         ),
         "" => render::value(200, &json!({ "paths": paths() }), accepted),
+        "/openapi/v2" => render::value(200, &openapi::v2(), Accepted::default()),
+        "/openapi/v3" => render::value(200, &openapi::v3_index(), Accepted::default()),
         "/api" | "/apis" => discover(parts, path, accepted),
+        _ if path.starts_with("/openapi/v3/") => match openapi::v3(path.trim_start_matches("/openapi/v3/")) {
+            Some(document) => render::value(200, &document, Accepted::default()),
+            None => render::nothing_here(),
+        },
         _ if health(path).is_some() => healthy(server, path, query),
         _ if path.starts_with("/api/") || path.starts_with("/apis/") => match group(path) {
             Some(document) => render::value(200, &document, accepted),

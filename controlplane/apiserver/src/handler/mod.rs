@@ -18,7 +18,7 @@ use crate::call::{Call, Warnings};
 use crate::negotiate;
 use crate::request::{Query, RequestInfo};
 use crate::server::ApiServer;
-use crate::{access, render, verbs, wellknown};
+use crate::{access, relay, render, verbs, wellknown};
 
 impl ApiServer {
     /// Answers one request. It is carried out in a task of its own: a client that goes away leaves nothing half done.
@@ -77,6 +77,9 @@ impl ApiServer {
         let Some(kind) = kinds::find(&info.group, &info.version, &info.resource) else {
             return render::nothing_here();
         };
+        if relay::is_relayed(&info) {
+            return relay::serve(&self, parts, &info, &query, body).await;
+        }
         let accepted = match negotiate::accepted(&parts.headers, &query) {
             Ok(accepted) => accepted,
             Err(status) => return render::status(&status, errors),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use pintle_api::kinds::Kind;
+use pintle_api::kinds::{Kind, convert};
 use pintle_api::status::Status;
 use pintle_api::tables::{self, Include};
 use serde_json::{Value, json};
@@ -18,28 +18,16 @@ use crate::negotiate::As;
 
 /// The object's JSON as a client of `kind` reads it: the stored bytes themselves, where `kind` is the stored one.
 pub fn json(kind: &Kind, object: &Stored) -> Result<Bytes, Status> {
-    if is_stored(kind) {
+    if !convert::is_face(kind) {
         return Ok(object.json.clone());
     }
     Ok(Bytes::from(of_stored(kind, object)?.to_string()))
 }
 
-/// Whether clients of `kind` read what is stored.
-pub fn is_stored(kind: &Kind) -> bool {
-    kind.storage == (kind.group, kind.version, kind.plural)
-}
-
 pub fn of_stored(kind: &Kind, object: &Stored) -> Result<Value, Status> {
     let mut value = object.value();
-    if !is_stored(kind) {
-        to_face(kind, &mut value);
-    }
+    convert::from_stored(kind, &mut value);
     Ok(value)
-}
-
-/// From the stored version to the one that `kind` serves.
-pub fn to_face(kind: &Kind, value: &mut Value) {
-    value["apiVersion"] = kind.api_version().into();
 }
 
 /// A lone object, shaped.

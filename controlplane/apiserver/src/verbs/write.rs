@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use pintle_api::apply::{self, Writer};
 use pintle_api::facts::{self, Type};
 use pintle_api::field::Errors;
+use pintle_api::kinds::convert;
 use pintle_api::object::{self, metadata_mut};
 use pintle_api::status::Status;
 use pintle_api::{canonical, strict};
@@ -102,7 +103,7 @@ fn warn(call: &Call, object: &Value) -> Result<(), Status> {
 pub fn bytes(call: &Call, object: &Value) -> Result<Bytes, Status> {
     let mut kept = object.clone();
     let (group, version, _) = call.kind.storage;
-    kept["apiVersion"] = if group.is_empty() { version.into() } else { format!("{group}/{version}").into() };
+    convert::to_stored(call.kind, &mut kept);
     let ty = facts::type_of(group, version, call.kind.kind);
     if let Some(ty) = ty {
         canonical::canonicalize(&mut kept, ty).map_err(|error| undecodable(call, &error))?;
