@@ -11,7 +11,9 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 /// The name under which the program is a CNI plugin.
-pub const PLUGIN: &str = "pintle-cni";
+pub const PLUGIN_NAME: &str = "pintle-cni";
+/// The bridge that pods hang on.
+pub(crate) const BRIDGE: &str = "pintle0";
 const FILE: &str = "10-pintle.conflist";
 
 /// What became of a configuration.
@@ -52,7 +54,7 @@ pub fn install(dir: &Path, pod_cidr: &str, data_dir: &Path) -> Result<Installed>
 /// The directory cannot be written.
 pub fn install_plugin(dir: &Path, program: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    for (name, replace) in [(PLUGIN, true), ("loopback", false)] {
+    for (name, replace) in [(PLUGIN_NAME, true), ("loopback", false)] {
         let path = dir.join(name);
         let ours = path.is_symlink() && fs::read_link(&path).is_ok_and(|to| is_pintle(&to));
         if replace || ours {
@@ -68,26 +70,38 @@ pub fn install_plugin(dir: &Path, program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes what [`install`] and [`install_plugin`] made; what it removed.
+/// Removes what [`install`] wrote; what it removed.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub fn uninstall(dir: &Path) -> Result<Vec<String>> {
+    remove_all(vec![dir.join(FILE)])
+}
+
+/// Removes what [`install_plugin`] made; what it removed.
 ///
 /// # Errors
 /// Something is there and cannot be removed.
-pub fn uninstall(conf_dir: &Path, plugin_dir: &Path) -> Result<Vec<PathBuf>> {
-    let loopback = plugin_dir.join("loopback");
+pub fn uninstall_plugin(dir: &Path) -> Result<Vec<String>> {
+    let loopback = dir.join("loopback");
     let ours = fs::read_link(&loopback).is_ok_and(|to| is_pintle(&to));
-    let mut paths = vec![conf_dir.join(FILE), plugin_dir.join(PLUGIN)];
+    let mut paths = vec![dir.join(PLUGIN_NAME)];
     paths.extend(ours.then_some(loopback));
+    remove_all(paths)
+}
+
+fn remove_all(paths: Vec<PathBuf>) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     for path in paths {
         if remove(&path).with_context(|| format!("cannot remove {}", path.display()))? {
-            removed.push(path);
+            removed.push(path.display().to_string());
         }
     }
     Ok(removed)
 }
 
 fn configuration(pod_cidr: &str, data_dir: &Path) -> String {
-    let plugin = json!({ "type": PLUGIN, "bridge": "pintle0", "podCIDR": pod_cidr, "dataDir": data_dir });
+    let plugin = json!({ "type": PLUGIN_NAME, "bridge": BRIDGE, "podCIDR": pod_cidr, "dataDir": data_dir });
     let list = json!({ "cniVersion": "1.0.0", "name": "pintle", "plugins": [plugin] });
     format!("{list:#}\n")
 }
@@ -126,6 +140,8 @@ mod tests {
             assert_eq!(install(dir.path(), cidr, Path::new("/data")).unwrap(), Installed::Ours(path.clone()));
             assert!(fs::read_to_string(&path).unwrap().contains(cidr));
         }
+        assert_eq!(uninstall(dir.path()).unwrap(), [path.display().to_string()]);
+        assert!(uninstall(dir.path()).unwrap().is_empty());
     }
 
     #[test]
@@ -139,14 +155,14 @@ mod tests {
 
     #[test]
     fn an_existing_loopback_plugin_is_kept_and_ours_is_taken_away_again() {
-        let (conf, bin) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let bin = tempfile::tempdir().unwrap();
         install_plugin(bin.path(), Path::new("/opt/pintle")).unwrap();
         install_plugin(bin.path(), Path::new("/usr/bin/pintle")).unwrap();
         assert_eq!(fs::read_link(bin.path().join("loopback")).unwrap(), Path::new("/usr/bin/pintle"));
-        assert_eq!(uninstall(conf.path(), bin.path()).unwrap().len(), 2);
+        assert_eq!(uninstall_plugin(bin.path()).unwrap().len(), 2);
         fs::write(bin.path().join("loopback"), "theirs").unwrap();
         install_plugin(bin.path(), Path::new("/usr/bin/pintle")).unwrap();
-        assert_eq!(uninstall(conf.path(), bin.path()).unwrap(), [bin.path().join(PLUGIN)]);
+        assert_eq!(uninstall_plugin(bin.path()).unwrap().len(), 1);
         assert_eq!(fs::read_to_string(bin.path().join("loopback")).unwrap(), "theirs");
     }
 }

@@ -6,6 +6,7 @@
 //! Relied on: masquerading of what leaves the pod network, and host ports, are the proxy's.
 //! Must not know: Kubernetes, CRI, or who programs the packet filter.
 
+mod cleanup;
 pub mod conf;
 mod error;
 mod leases;
@@ -14,3 +15,6 @@ mod namespace;
 pub mod plugin;
 mod request;
 mod result;
+
+pub use cleanup::cleanup;
+pub use conf::PLUGIN_NAME;

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::conf::PLUGIN;
+use crate::conf::PLUGIN_NAME;
 use crate::error::{CniError, Code, Context, Result};
 use crate::leases::Leases;
 use crate::links::{Links, Pair};
@@ -30,37 +30,39 @@ pub struct Outcome {
 /// A configuration may be this long.
 const MOST_STDIN: u64 = 1 << 20;
 
-/// When the program was started under a plugin's name (`pintle-cni`, `loopback`): carries out the call from the process'
-/// environment and stdin, prints its document, and tells how to end. To be called first in `main`, before tokio.
+/// When the program was started under a plugin's name (`pintle-cni`, `loopback`): what [`main`] does. To be asked first.
 pub fn invoked() -> Option<ExitCode> {
     let program = std::env::args_os().next()?;
     let name = Path::new(&program).file_name()?;
-    if name != PLUGIN && name != "loopback" {
-        return None;
-    }
+    (name == PLUGIN_NAME || name == "loopback").then(main)
+}
+
+/// The plugin as a program: carries out the call in the process' environment and stdin, prints its document, and tells
+/// how to end. To be called before tokio starts.
+pub fn main() -> ExitCode {
     let mut stdin = Vec::new();
     // A configuration that cannot be read is reported as a broken one.
     let _ = std::io::stdin().take(MOST_STDIN).read_to_end(&mut stdin);
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    let outcome = main(&std::env::vars_os().filter_map(text).collect(), &stdin);
+    let outcome = call(&std::env::vars_os().filter_map(text).collect(), &stdin);
     if !outcome.stdout.is_empty() {
         println!("{}", outcome.stdout);
     }
-    Some(ExitCode::from(u8::try_from(outcome.code).unwrap_or(1)))
+    ExitCode::from(u8::try_from(outcome.code).unwrap_or(1))
 }
 
 /// Carries out one call. `env` holds `CNI_COMMAND` (ADD, DEL, CHECK, GC, STATUS or VERSION), `CNI_CONTAINERID`,
 /// `CNI_NETNS` and `CNI_IFNAME`; `stdin` the network configuration. Blocks, and must not be called inside tokio.
-pub fn main(env: &HashMap<String, String>, stdin: &[u8]) -> Outcome {
+pub fn call(env: &HashMap<String, String>, stdin: &[u8]) -> Outcome {
     let asked: serde_json::Value = serde_json::from_slice(stdin).unwrap_or_default();
     let version = asked.get("cniVersion").and_then(|version| version.as_str()).unwrap_or(VERSIONS[0]);
-    match call(env, stdin) {
+    match carry_out(env, stdin) {
         Ok(stdout) => Outcome { code: 0, stdout },
         Err(error) => Outcome { code: 1, stdout: error.document(version) },
     }
 }
 
-fn call(env: &HashMap<String, String>, stdin: &[u8]) -> Result<String> {
+fn carry_out(env: &HashMap<String, String>, stdin: &[u8]) -> Result<String> {
     let command = env.get("CNI_COMMAND").map(String::as_str).unwrap_or_default();
     if command == "VERSION" {
         return Ok(json!({ "cniVersion": "1.1.0", "supportedVersions": VERSIONS }).to_string());
@@ -182,7 +184,7 @@ fn add_loopback(network: &Network, target: &Target) -> Result<String> {
 }
 
 /// The host's end: a name that follows from the attachment, so that it is found again without a record.
-fn outer_name(attachment: &Attachment) -> String {
+pub(crate) fn outer_name(attachment: &Attachment) -> String {
     let mut hash = Sha256::new();
     hash.update(attachment.container.as_bytes());
     hash.update(b"/");
@@ -216,7 +218,7 @@ mod tests {
     use super::*;
 
     fn run(command: &str, stdin: &str) -> Outcome {
-        main(&HashMap::from([("CNI_COMMAND".to_owned(), command.to_owned())]), stdin.as_bytes())
+        call(&HashMap::from([("CNI_COMMAND".to_owned(), command.to_owned())]), stdin.as_bytes())
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn oldest() -> String {
 }
 
 fn default_bridge() -> String {
-    "pintle0".into()
+    crate::conf::BRIDGE.into()
 }
 
 fn default_data_dir() -> PathBuf {

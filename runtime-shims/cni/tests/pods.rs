@@ -44,7 +44,7 @@ impl Host {
             ("CNI_IFNAME", "eth0"),
         ];
         let env: HashMap<String, String> = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        plugin::main(&env, network.to_string().as_bytes())
+        plugin::call(&env, network.to_string().as_bytes())
     }
 
     fn add(&self, container: &str, netns: &Path) -> String {
@@ -150,4 +150,17 @@ fn as_loopback_it_brings_the_loopback_device_up() {
     assert_eq!(outcome.code, 0, "{}", outcome.stdout);
     assert!(reaches(Some(&pod), "127.0.0.1"));
     host.ok("DEL", "c", &pod, json!({ "type": "loopback" }));
+}
+
+#[test]
+fn cleanup_leaves_no_link_and_no_lease() {
+    let Some(mut host) = Host::new() else { return };
+    let pod = host.pod("a");
+    host.add("a", &pod);
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let removed = tokio.block_on(pintle_cni::cleanup(host.data.path())).unwrap();
+    assert_eq!(removed.len(), 3, "{removed:?}");
+    assert_eq!(host.links(), 0);
+    assert!(ip(&["-o", "link", "show", "type", "bridge"]).is_empty());
+    assert!(tokio.block_on(pintle_cni::cleanup(host.data.path())).unwrap().is_empty(), "nothing is left to remove");
 }

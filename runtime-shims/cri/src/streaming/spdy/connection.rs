@@ -255,7 +255,7 @@ impl Reading {
     }
 
     async fn accept(&self, id: u32, fin: bool, headers: Headers) -> io::Result<()> {
-        let theirs = id != 0 && (id % 2 == 0) == (self.side == Side::Client);
+        let theirs = id != 0 && id.is_multiple_of(2) == (self.side == Side::Client);
         let (known, count) = {
             let streams = self.streams.lock();
             (streams.contains_key(&id), streams.len())
