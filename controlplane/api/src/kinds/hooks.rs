@@ -49,17 +49,26 @@ pub trait Rules: 'static {
     }
 }
 
-type Decoded<T> = Result<T, serde_json::Error>;
+/// `Err`: the object is not one of the kind's type.
+pub type Decoded<T> = Result<T, serde_json::Error>;
+/// Fills an object.
+pub type Defaults = fn(&mut Value) -> Decoded<()>;
+/// Prepares an object and says what is wrong with it.
+pub type Create = fn(&mut Value) -> Decoded<Errors>;
+/// `(new, old, subresource)`: prepares `new` and says what is wrong with it, or with the change.
+pub type Update = fn(&mut Value, &Value, &str) -> Decoded<Errors>;
+/// What to tell the client about an object that is well.
+pub type Warnings = fn(&Value) -> Decoded<Vec<String>>;
 
 /// The rules of a kind, callable over untyped objects. `None` costs nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Hooks {
-    pub defaults: Option<fn(&mut Value) -> Decoded<()>>,
+    pub defaults: Option<Defaults>,
     /// Prepares and validates a new object, after admission.
-    pub create: Option<fn(&mut Value) -> Decoded<Errors>>,
+    pub create: Option<Create>,
     /// Prepares and validates `new` against `old`, after admission.
-    pub update: Option<fn(&mut Value, &Value, &str) -> Decoded<Errors>>,
-    pub warnings: Option<fn(&Value) -> Decoded<Vec<String>>>,
+    pub update: Option<Update>,
+    pub warnings: Option<Warnings>,
 }
 
 impl Hooks {
