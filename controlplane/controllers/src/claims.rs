@@ -30,6 +30,8 @@ pub async fn pods_of<K: Owner>(
 ) -> anyhow::Result<Vec<Arc<Pod>>> {
     let meta = owner.meta();
     let uid = meta.uid.as_deref().unwrap_or_default();
+    // an empty selector would take every pod there is; the API refuses them
+    let selector = selector.filter(|selector| **selector != LabelSelector::default());
     let Some(selector) = owner::selector(selector) else { return Ok(Vec::new()) };
     let mut own = Vec::new();
     for pod in cache.list_namespace(meta.namespace.as_deref().unwrap_or_default()) {

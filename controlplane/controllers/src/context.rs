@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, Repl
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -43,6 +43,7 @@ pub struct Caches {
     pub leases: Reflector<Lease>,
     pub deployments: Reflector<Deployment>,
     pub replica_sets: Reflector<ReplicaSet>,
+    pub replication_controllers: Reflector<ReplicationController>,
     pub daemon_sets: Reflector<DaemonSet>,
     pub stateful_sets: Reflector<StatefulSet>,
     pub revisions: Reflector<ControllerRevision>,
@@ -68,6 +69,7 @@ impl Caches {
             leases: Reflector::start(Api::namespaced(client.clone(), "kube-node-lease"), all(), cancel.clone()),
             deployments: everywhere.start(all(), |_| {}),
             replica_sets: everywhere.start(all(), |_| {}),
+            replication_controllers: everywhere.start(all(), |_| {}),
             daemon_sets: everywhere.start(all(), |_| {}),
             stateful_sets: everywhere.start(all(), |_| {}),
             revisions: everywhere.start(all(), |_| {}),

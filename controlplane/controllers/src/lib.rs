@@ -59,6 +59,7 @@ pub async fn run(
     let context = Context::new(config, Arc::new(clients), queues, stop.clone());
     let mut controllers = JoinSet::new();
     controllers.spawn(replicaset::run(context.clone()));
+    controllers.spawn(replicaset::run_replication_controllers(context.clone()));
     controllers.spawn(deployment::run(context.clone()));
     controllers.spawn(cronjob::run(context.clone()));
     controllers.spawn(disruption::run(context.clone()));

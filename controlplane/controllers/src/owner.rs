@@ -58,14 +58,14 @@ pub enum Claim {
 
 /// As upstream's controller reference manager decides.
 pub fn claim(owner: &ObjectMeta, selector: &Selector, object: &ObjectMeta) -> Claim {
-    let matching = matches(selector, object.labels.as_ref());
+    let matching = || matches(selector, object.labels.as_ref());
     let owner_going = owner.deletion_timestamp.is_some();
     match controller_of(object) {
         Some(reference) if Some(&reference.uid) != owner.uid.as_ref() => Claim::Ignore,
-        Some(_) if matching => Claim::Keep,
+        Some(_) if matching() => Claim::Keep,
         Some(_) if owner_going => Claim::Ignore,
         Some(_) => Claim::Release,
-        None if owner_going || !matching || object.deletion_timestamp.is_some() => Claim::Ignore,
+        None if owner_going || object.deletion_timestamp.is_some() || !matching() => Claim::Ignore,
         None => Claim::Adopt,
     }
 }

@@ -51,10 +51,8 @@ pub fn plan(seen: Seen<'_>, now: Timestamp) -> Plan {
     let deployment = seen.deployment;
     let mut base = deployment.status.clone().unwrap_or_default();
     let mut draft = Draft::new(deployment, seen.sets);
-    let revision;
-    if deployment.metadata.deletion_timestamp.is_some() {
-        revision = None;
-    } else {
+    let mut revision = None;
+    if deployment.metadata.deletion_timestamp.is_none() {
         status::note_pause(deployment, &mut base, now);
         step(deployment, &mut draft, seen.old_pods_running);
         revision = draft.note_new(deployment, &mut base, now);

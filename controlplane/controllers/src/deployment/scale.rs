@@ -8,8 +8,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::revision;
 
+/// More replicas than any cluster holds; sums of a few such numbers do not overflow.
+const MANY: i32 = 1 << 28;
+
 pub fn replicas(deployment: &Deployment) -> i32 {
-    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1).clamp(0, MANY)
 }
 
 pub fn is_recreate(deployment: &Deployment) -> bool {
@@ -34,13 +37,13 @@ fn fenceposts(deployment: &Deployment) -> (i32, i32) {
 /// A number, or a percentage of `total`, rounded up or down; 25 % where nothing is given.
 pub fn scaled(value: Option<&IntOrString>, total: i32, up: bool) -> i32 {
     let percent = match value {
-        Some(IntOrString::Int(number)) => return *number,
+        Some(IntOrString::Int(number)) => return (*number).clamp(0, MANY),
         Some(IntOrString::String(text)) => text.trim_end_matches('%').parse::<i64>().unwrap_or(0),
         None => 25,
     };
     let exact = percent * i64::from(total);
     let rounded = if up { (exact + 99).div_euclid(100) } else { exact.div_euclid(100) };
-    i32::try_from(rounded).unwrap_or(i32::MAX)
+    i32::try_from(rounded).unwrap_or(MANY).clamp(0, MANY)
 }
 
 pub fn max_surge(deployment: &Deployment) -> i32 {
@@ -53,7 +56,7 @@ pub fn max_unavailable(deployment: &Deployment) -> i32 {
 }
 
 pub fn size(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1).clamp(0, MANY)
 }
 
 pub fn set_size(set: &mut ReplicaSet, replicas: i32) {

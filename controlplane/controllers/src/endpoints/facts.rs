@@ -2,11 +2,11 @@
 //!
 //! Must not know: the API, EndpointSlices, Endpoints.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::core::{Selector, SelectorExt};
 
 use crate::pods;
 
@@ -14,16 +14,15 @@ use crate::pods;
 pub const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// The Service's selector. None: its endpoints are somebody else's business.
-pub fn selector(service: &Service) -> Option<Selector> {
+pub fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
     let spec = service.spec.as_ref()?;
     let external = spec.type_.as_deref() == Some("ExternalName");
-    let selector = spec.selector.as_ref().filter(|_| !external)?;
-    Some(selector.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+    spec.selector.as_ref().filter(|_| !external)
 }
 
 pub fn selects(service: &Service, pod: &Pod) -> bool {
-    let labels = pod.metadata.labels.clone().unwrap_or_default();
-    selector(service).is_some_and(|selector| selector.matches(&labels))
+    let label = |key: &str| pod.metadata.labels.as_ref()?.get(key);
+    selector(service).is_some_and(|selector| selector.iter().all(|(key, value)| label(key) == Some(value)))
 }
 
 pub fn has_cluster_ip(service: &Service) -> bool {

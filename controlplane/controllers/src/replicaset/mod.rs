@@ -1,8 +1,9 @@
-//! The ReplicaSet controller: keeps as many pods as a ReplicaSet asks for.
+//! The ReplicaSet controller: keeps as many pods as a ReplicaSet asks for; and a ReplicationController, its older form.
 //!
 //! Must not know: Deployments.
 
 mod plan;
+mod replicated;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,11 +11,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
-use pintle_client::ObjectKey;
 use pintle_client::events::reference;
+use pintle_client::{ObjectKey, Reflector};
 
 use crate::context::Context;
 use crate::ledger::Ledger;
@@ -23,30 +25,48 @@ use crate::pod_control::{PodControl, from_template, said, slow_start};
 use crate::work::Outcome;
 use crate::{api, claims, pods};
 use plan::Plan;
+use replicated::Replicated;
 
-const NAME: &str = "replicaset-controller";
 /// Looks again this soon after the caches were found to lag; usually their next event comes first.
 const LAG: Duration = Duration::from_secs(1);
 
-struct Controller {
+struct Controller<K> {
     context: Context,
     control: PodControl,
+    sets: Reflector<K>,
     ledger: Ledger,
 }
 
 pub async fn run(context: Context) {
+    let sets = context.caches.replica_sets.clone();
+    start(context, sets, "replicaset", "replicaset-controller", |set| set.spec.as_ref().map(|spec| &spec.selector))
+        .await;
+}
+
+pub async fn run_replication_controllers(context: Context) {
+    let sets: Reflector<ReplicationController> = context.caches.replication_controllers.clone();
+    // a pod that nobody manages is adopted when its controller is looked at for another reason
+    start(context, sets, "replicationmanager", "replication-controller", |_| None).await;
+}
+
+/// `name` is the service account and the component in events.
+async fn start<K: Replicated>(
+    context: Context,
+    sets: Reflector<K>,
+    queue: &'static str,
+    name: &str,
+    selector: fn(&K) -> Option<&LabelSelector>,
+) {
     let caches = context.caches.clone();
-    tokio::join!(caches.replica_sets.synced(), caches.pods.synced());
-    let queue = context.queue("replicaset");
-    context.feed(&caches.replica_sets, &queue, |change| vec![ObjectKey::of(change.object().as_ref())]);
-    let sets = caches.replica_sets.clone();
-    context.feed(&caches.pods, &queue, move |change| {
-        owner::concerned(change, &sets, |set| set.spec.as_ref().map(|spec| &spec.selector))
-    });
-    let client = context.client(NAME);
-    let control = PodControl { recorder: context.recorder(&client, NAME), client };
+    tokio::join!(sets.synced(), caches.pods.synced());
+    let queue = context.queue(queue);
+    context.feed(&sets, &queue, |change| vec![ObjectKey::of(change.object().as_ref())]);
+    let owners = sets.clone();
+    context.feed(&caches.pods, &queue, move |change| owner::concerned(change, &owners, selector));
+    let client = context.client(name);
+    let control = PodControl { recorder: context.recorder(&client, name), client };
     let cancel = context.cancel.clone();
-    let controller = Arc::new(Controller { context, control, ledger: Ledger::default() });
+    let controller = Arc::new(Controller { context, control, sets, ledger: Ledger::default() });
     queue.run(5, cancel, |key| controller.clone().sync(key)).await;
 }
 
@@ -56,17 +76,18 @@ struct Seen {
     terminating: usize,
 }
 
-impl Controller {
+impl<K: Replicated> Controller<K> {
     async fn sync(self: Arc<Self>, key: ObjectKey) -> Outcome {
-        let Some(set) = self.context.caches.replica_sets.get(&key.namespace, &key.name) else { return Ok(None) };
+        let Some(owner) = self.sets.get(&key.namespace, &key.name) else { return Ok(None) };
+        let set = owner.as_set();
         let uid = set.metadata.uid.clone().unwrap_or_default();
         if self.ledger.is_behind(&uid, &self.context.caches.pods) {
             return Ok(Some(LAG));
         }
         let now = api::now();
-        let seen = self.see(&set, &uid).await?;
+        let seen = self.see(&owner, &set, &uid).await?;
         let failure = match set.metadata.deletion_timestamp {
-            None => self.change(&set, &uid, &seen.active, now).await,
+            None => self.change(&owner, &set, &uid, &seen.active, now).await,
             Some(_) => {
                 self.ledger.forget(&uid);
                 None
@@ -74,17 +95,17 @@ impl Controller {
         };
         let active: Vec<&Pod> = seen.active.iter().map(AsRef::as_ref).collect();
         let status = plan::status(&set, &active, seen.terminating, failure.as_deref(), now);
-        self.report(&set, status).await?;
+        self.report(&owner, status).await?;
         match failure {
             Some(failure) => Err(anyhow::anyhow!(failure)),
             None => Ok(next_check(&set, &active, now)),
         }
     }
 
-    async fn see(&self, set: &ReplicaSet, uid: &str) -> anyhow::Result<Seen> {
+    async fn see(&self, owner: &K, set: &ReplicaSet, uid: &str) -> anyhow::Result<Seen> {
         let cache = &self.context.caches.pods;
         let selector = set.spec.as_ref().map(|spec| &spec.selector);
-        let own = claims::pods_of(set, selector, cache, &self.control).await?;
+        let own = claims::pods_of(owner, selector, cache, &self.control).await?;
         let present: HashSet<&str> = own.iter().map(|pod| pods::uid(pod)).collect();
         let deleting = self.ledger.still_deleting(uid, &present);
         let own = own.iter().filter(|pod| !pods::is_terminal(pod));
@@ -94,23 +115,31 @@ impl Controller {
     }
 
     /// Creates or deletes pods; why that failed.
-    async fn change(&self, set: &ReplicaSet, uid: &str, active: &[Arc<Pod>], now: Timestamp) -> Option<String> {
+    async fn change(
+        &self,
+        owner: &K,
+        set: &ReplicaSet,
+        uid: &str,
+        active: &[Arc<Pod>],
+        now: Timestamp,
+    ) -> Option<String> {
         let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let refs: Vec<&Pod> = active.iter().map(AsRef::as_ref).collect();
-        let related = self.related(set);
+        let surplus = refs.len() > usize::try_from(wanted).unwrap_or(0);
+        let related = if surplus { self.related(set) } else { Vec::new() };
         let related: Vec<&Pod> = related.iter().map(AsRef::as_ref).collect();
         match plan::plan(wanted, &refs, &related, now) {
             Plan::Nothing => None,
-            Plan::Create(count) => self.create(set, uid, count).await,
-            Plan::Delete(pods) => self.delete(set, uid, pods).await,
+            Plan::Create(count) => self.create(owner, set, uid, count).await,
+            Plan::Delete(pods) => self.delete(owner, uid, pods).await,
         }
     }
 
-    async fn create(&self, set: &ReplicaSet, uid: &str, count: usize) -> Option<String> {
+    async fn create(&self, owner: &K, set: &ReplicaSet, uid: &str, count: usize) -> Option<String> {
         let template = set.spec.as_ref()?.template.as_ref()?;
         let (namespace, name) = (set.metadata.namespace.as_deref()?, set.metadata.name.as_deref()?);
-        let pod = from_template(template, namespace, name, owner::controller_reference(set));
-        let about = reference(set);
+        let pod = from_template(template, namespace, name, owner::controller_reference(owner));
+        let about = reference(owner);
         let (_, error) = slow_start(count, |_| async {
             let created = self.control.create(&pod, &about).await?;
             created.inspect(|pod| self.ledger.wrote(uid, pod));
@@ -120,8 +149,8 @@ impl Controller {
         error.map(|error| said(&error))
     }
 
-    async fn delete(&self, set: &ReplicaSet, uid: &str, pods: Vec<&Pod>) -> Option<String> {
-        let about = reference(set);
+    async fn delete(&self, owner: &K, uid: &str, pods: Vec<&Pod>) -> Option<String> {
+        let about = reference(owner);
         let deletions = pods.into_iter().map(|pod| async {
             self.control.delete(pod, &about).await?;
             self.ledger.deleted(uid, pods::uid(pod));
@@ -149,13 +178,13 @@ impl Controller {
         pods
     }
 
-    async fn report(&self, set: &ReplicaSet, status: ReplicaSetStatus) -> anyhow::Result<()> {
-        if set.status.as_ref() == Some(&status) {
+    async fn report(&self, owner: &K, status: ReplicaSetStatus) -> anyhow::Result<()> {
+        let new = owner.with_status(status);
+        if &new == owner {
             return Ok(());
         }
-        let (namespace, name) = (set.metadata.namespace.as_deref(), set.metadata.name.as_deref());
-        let sets = api::namespaced::<ReplicaSet>(&self.control.client, namespace.unwrap_or_default());
-        let new = ReplicaSet { status: Some(status), ..set.clone() };
+        let (namespace, name) = (owner.meta().namespace.as_deref(), owner.meta().name.as_deref());
+        let sets = api::namespaced::<K>(&self.control.client, namespace.unwrap_or_default());
         let written = sets.replace_status(name.unwrap_or_default(), &PostParams::default(), &new).await;
         api::ignore_not_found(written).context("writing the status")
     }

@@ -12,6 +12,11 @@ use crate::deployment::scale;
 use crate::history::HASH;
 use crate::pods;
 
+/// More replicas than any cluster holds.
+const MANY: i32 = 1_000_000;
+/// Pods created in one step.
+const STEP: usize = 500;
+
 pub struct Seen<'a> {
     pub set: &'a StatefulSet,
     pub pods: Vec<Arc<Pod>>,
@@ -45,7 +50,7 @@ pub fn start(set: &StatefulSet) -> i32 {
 }
 
 fn replicas(set: &StatefulSet) -> i32 {
-    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1).max(0)
+    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1).clamp(0, MANY)
 }
 
 fn is_on_delete(set: &StatefulSet) -> bool {
@@ -117,7 +122,7 @@ fn step(seen: &Seen<'_>, living: &[Option<&Arc<Pod>>], condemned: &[(i32, &Arc<P
     let first = start(seen.set);
     for (ordinal, pod) in (first..).zip(living) {
         let waits = keep(seen, ordinal, *pod, plan);
-        if waits && monotonic {
+        if (waits && monotonic) || plan.create.len() >= STEP {
             return;
         }
     }
