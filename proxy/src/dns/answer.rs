@@ -50,11 +50,18 @@ pub enum Outcome {
     /// Records that answer it, and addresses of the names in them. None at all: the name has other records only.
     Records { answers: Vec<Record>, additionals: Vec<Record> },
     /// The name is another one's alias, to be resolved from there.
-    Alias { record: Record, target: Name },
+    Alias(Box<Alias>),
     /// There is no such name.
     NameError,
     /// Not about the cluster.
     NotOurs,
+}
+
+/// A CNAME record, and the name it leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alias {
+    pub record: Record,
+    pub target: Name,
 }
 
 impl Outcome {
@@ -183,7 +190,7 @@ impl Question<'_> {
             (Part::All, Ok(mut target)) => {
                 target.set_fqdn(true);
                 let record = record(self.name, RData::CNAME(CNAME(target.clone())));
-                Outcome::Alias { record, target }
+                Outcome::Alias(Box::new(Alias { record, target }))
             }
             _ => Outcome::NameError,
         }

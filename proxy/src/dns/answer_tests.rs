@@ -45,7 +45,7 @@ fn ask(model: &Model, name: &str, kind: RecordType) -> String {
             let additionals = text(additionals);
             if additionals.is_empty() { text(answers) } else { format!("{} + {additionals}", text(answers)) }
         }
-        Outcome::Alias { target, .. } => format!("alias of {target}"),
+        Outcome::Alias(alias) => format!("alias of {}", alias.target),
         Outcome::NameError => "NXDOMAIN".to_string(),
         Outcome::NotOurs => "forward".to_string(),
     }

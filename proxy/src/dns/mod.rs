@@ -11,6 +11,6 @@ mod link;
 mod query;
 mod server;
 
-pub use answer::{Outcome, Zone, answer};
+pub use answer::{Alias, Outcome, Zone, answer};
 pub use link::{LINK, add_addresses, remove_link};
 pub use server::{Settings, serve};

@@ -34,7 +34,7 @@ pub struct Resolver {
 /// An answer that needs no waiting, or one that does.
 pub enum Answered {
     Now(Option<Vec<u8>>),
-    Later(Pending),
+    Later(Box<Pending>),
 }
 
 /// A query that the host's resolvers have a part in.
@@ -58,8 +58,9 @@ impl Resolver {
         if request.metadata.op_code != OpCode::Query {
             return Answered::Now(refusal(&request, ResponseCode::NotImp, transport));
         }
-        let later =
-            |alias| Answered::Later(Pending { request: request.clone(), packet: packet.to_vec(), alias, transport });
+        let later = |alias| {
+            Answered::Later(Box::new(Pending { request: request.clone(), packet: packet.to_vec(), alias, transport }))
+        };
         if query.query_class() != DNSClass::IN {
             return later(None);
         }
@@ -69,12 +70,12 @@ impl Resolver {
             match answer(&self.model.read(), &self.zone, &name, query.query_type()) {
                 Outcome::NotOurs if reply.answers.is_empty() => return later(None),
                 Outcome::NotOurs => return later(Some((reply.answers, name))),
-                Outcome::Alias { record, target } => {
-                    reply.add_answer(record);
+                Outcome::Alias(alias) => {
+                    reply.add_answer(alias.record);
                     if query.query_type() == RecordType::CNAME {
                         return Answered::Now(encode(&reply, &request, transport));
                     }
-                    name = target;
+                    name = alias.target;
                 }
                 outcome => return Answered::Now(self.finish(reply, outcome, &request, transport)),
             }
@@ -99,8 +100,8 @@ impl Resolver {
     }
 
     /// Asks the host's resolvers. Their packet goes through as it is, unless it is part of an alias' answer.
-    pub async fn complete(&self, pending: Pending) -> Option<Vec<u8>> {
-        let Pending { request, packet, alias, transport } = pending;
+    pub async fn complete(&self, pending: Box<Pending>) -> Option<Vec<u8>> {
+        let Pending { request, packet, alias, transport } = *pending;
         let failed = || refusal(&request, ResponseCode::ServFail, transport);
         let Some((answers, target)) = alias else {
             return self.forwarder.forward(&packet, transport).await.or_else(failed);

@@ -65,7 +65,7 @@ impl Writer {
     }
 
     /// The bytes written so far: the place a later message would begin.
-    pub fn len(&self) -> usize {
+    pub fn position(&self) -> usize {
         self.bytes.len()
     }
 
@@ -226,7 +226,7 @@ mod tests {
         writer.begin_message(header(7, 1));
         writer.string(1, "abcdefgh");
         writer.end_message();
-        for cut in 0..writer.len() {
+        for cut in 0..writer.position() {
             assert!(messages(&writer.bytes()[..cut]).next().is_none());
         }
         assert!(Attributes(&[200, 0, 1, 0, 5]).next().is_none());

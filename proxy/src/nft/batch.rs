@@ -42,16 +42,6 @@ impl Batch {
         batch
     }
 
-    /// Without one change so far.
-    pub fn is_empty(&self) -> bool {
-        self.labels.len() <= 1
-    }
-
-    /// The bytes collected so far.
-    pub fn len(&self) -> usize {
-        self.writer.len()
-    }
-
     /// Adds the table if it is not there. `comment` is stored with it and must stay below 128 bytes.
     pub fn add_table(&mut self, comment: &str) {
         self.start("add table", "", NEW_TABLE, CREATE);
@@ -154,7 +144,7 @@ impl Batch {
             self.writer.string(1, self.table);
             self.writer.string(2, set.name);
             let list = self.writer.open(3);
-            while self.writer.len() - list < LIST_LIMIT {
+            while self.writer.position() - list < LIST_LIMIT {
                 let Some(element) = elements.next() else { break };
                 write_element(&mut self.writer, &element, plain_ranges, kind == NEW_ELEMENT);
             }

@@ -178,7 +178,7 @@ fn masquerade() -> Chain {
 }
 
 fn masquerade_if_host() -> Chain {
-    chain("masquerade-if-host", vec![rule("", vec![from_host().to_vec(), vec![Expr::Masquerade]].concat())])
+    chain("masquerade-if-host", vec![rule("", [from_host().to_vec(), vec![Expr::Masquerade]].concat())])
 }
 
 /// Matches packets whose source is an address of this host.

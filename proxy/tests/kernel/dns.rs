@@ -11,7 +11,6 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use parking_lot::RwLock;
 use pintle_proxy::dns;
 use pintle_proxy::model::{Endpoint, Model, Service, ServiceName, Slice};
-use pintle_proxy::nft::Family;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +59,6 @@ fn start(network: &Network) -> Proxy {
         let family = syncer.family();
         let context = pintle_proxy::plan::service::Context { served_here: vec![address], ..context(family) };
         syncer.sync_all(&proxy.model, context).expect("a sync");
-        let _: Family = family;
     }
     proxy
 }
