@@ -166,4 +166,23 @@ mod tests {
         assert_eq!(default_deadline("RunPodSandbox"), Some(Duration::from_secs(240)));
         assert_eq!(default_deadline("Version"), Some(Duration::from_secs(120)));
     }
+
+    #[tokio::test]
+    async fn in_process_a_deadline_ends_the_call_and_not_its_handler() {
+        let (finish, mut finished) = tokio::sync::mpsc::channel(1);
+        let server = tower::service_fn(move |_: Request<Body>| {
+            let finish = finish.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                finish.send(()).await.unwrap();
+                Ok::<_, BoxError>(Response::new(Body::default()))
+            }
+        });
+        let mut client = crate::RuntimeClient::new(Channel::in_process(server));
+        let mut request = tonic::Request::new(crate::v1::VersionRequest::default());
+        request.set_timeout(Duration::from_millis(1));
+        let status = client.version(request).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status:?}");
+        assert_eq!(finished.recv().await, Some(()), "the handler went on");
+    }
 }
