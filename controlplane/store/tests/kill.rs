@@ -39,11 +39,11 @@ async fn write_and_say(store: &dyn Store, key: &str, n: u64) {
     let write = Write::Create { key: key.into(), value: vec![b'x'; 700].into() };
     let entry = store.write(write).await.unwrap();
     say(entry.mod_revision);
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         let update = Write::Update { key: key.into(), expect: entry.mod_revision, value: vec![b'y'; 900].into() };
         let entry = store.write(update).await.unwrap();
         say(entry.mod_revision);
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             let gone = store.write(Write::Delete { key: key.into(), expect: entry.mod_revision }).await.unwrap();
             say(gone.mod_revision);
         }
@@ -101,7 +101,7 @@ async fn every_acknowledged_write_survives_kill_9() {
 
 /// Whether `write_and_say` deletes this key.
 fn deleted_in_time(key: &str) -> bool {
-    key.rsplit('/').next().and_then(|n| n.parse::<u64>().ok()).is_some_and(|n| n % 6 == 0)
+    key.rsplit('/').next().and_then(|n| n.parse::<u64>().ok()).is_some_and(|n| n.is_multiple_of(6))
 }
 
 async fn everything(store: &dyn Store) -> HashMap<String, u64> {

@@ -67,87 +67,68 @@ fn message(pod: &PodInfo, table: &Table) -> String {
 const NOBODY: &str = "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
 const NOT_HELPFUL: &str = "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
 
+/// The one node, with these pods on it, turns `pod` down with these words.
+fn turned_down(node: Node, pods: Vec<Arc<PodInfo>>, pod: &PodInfo, reasons: &str, preemption: &str) {
+    let expected = format!("0/1 nodes are available: {reasons}. {preemption}");
+    assert_eq!(message(pod, &table(vec![node], pods)), expected);
+}
+
+fn full() -> Vec<Arc<PodInfo>> {
+    vec![on("n", pod("x", requests("3", "1Gi")))]
+}
+
 #[test]
-fn a_node_that_will_not_do_says_why_in_upstreams_words() {
-    let full = |name: &str| on("n", pod(name, requests("3", "1Gi")));
-    let port = || json!({ "containers": [{ "name": "c", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] });
-    let taint = json!({ "spec": { "taints": [{ "key": "k", "value": "v", "effect": "NoSchedule" }] } });
-    let apart = json!({ "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [
-        { "topologyKey": "kubernetes.io/hostname", "labelSelector": { "matchLabels": { "app": "a" } } },
-    ] } } });
-    let near = json!({ "affinity": { "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [
-        { "topologyKey": "kubernetes.io/hostname", "labelSelector": { "matchLabels": { "app": "b" } } },
-    ] } } });
-    let spread = json!({ "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "zone",
-        "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {} }] });
-    let a = |spec| labelled("a", json!({ "app": "a" }), spec);
-    let cases = [
-        (node("n", json!({})), vec![full("x")], pod("p", requests("2", "1Gi")), "1 Insufficient cpu", NOBODY),
-        (
-            node("n", json!({})),
-            vec![full("x")],
-            pod("p", requests("2", "7.5Gi")),
-            "1 Insufficient cpu, 1 Insufficient memory",
-            NOBODY,
-        ),
-        (node("n", json!({})), vec![], pod("p", requests("5", "1")), "1 Insufficient cpu", NOT_HELPFUL),
-        (
-            node("n", json!({ "status": { "allocatable": { "pods": "1" } } })),
-            vec![full("x")],
-            pod("p", json!({})),
-            "1 Too many pods",
-            NOBODY,
-        ),
-        (
-            node("n", json!({ "spec": { "unschedulable": true } })),
-            vec![],
-            pod("p", json!({})),
-            "1 node(s) were unschedulable",
-            NOT_HELPFUL,
-        ),
-        (node("n", taint), vec![], pod("p", json!({})), "1 node(s) had untolerated taint(s)", NOT_HELPFUL),
-        (
-            node("n", json!({})),
-            vec![],
-            pod("p", json!({ "nodeSelector": { "disk": "ssd" } })),
-            "1 node(s) didn't match Pod's node affinity/selector",
-            NOT_HELPFUL,
-        ),
-        (
-            node("n", json!({})),
-            vec![on("n", pod("x", port()))],
-            pod("p", port()),
-            "1 node(s) didn't have free ports for the requested pod ports",
-            NOBODY,
-        ),
-        (
-            node("n", json!({})),
-            vec![on("n", a(json!({})))],
-            pod("p", apart.clone()),
-            "1 node(s) didn't match pod anti-affinity rules",
-            NOBODY,
-        ),
-        (
-            node("n", json!({})),
-            vec![on("n", pod("x", apart))],
-            a(json!({})),
-            "1 node(s) didn't satisfy existing pods anti-affinity rules",
-            NOBODY,
-        ),
-        (node("n", json!({})), vec![], pod("p", near), "1 node(s) didn't match pod affinity rules", NOT_HELPFUL),
-        (
-            node("n", json!({})),
-            vec![],
-            pod("p", spread),
-            "1 node(s) didn't match pod topology spread constraints (missing required label)",
-            NOT_HELPFUL,
-        ),
-    ];
-    for (node, pods, pod, reasons, preemption) in cases {
-        let expected = format!("0/1 nodes are available: {reasons}. {preemption}");
-        assert_eq!(message(&pod, &table(vec![node], pods)), expected);
-    }
+fn a_node_without_room_says_what_is_short() {
+    let plain = || node("n", json!({}));
+    let small = node("n", json!({ "status": { "allocatable": { "pods": "1" } } }));
+    let both = "1 Insufficient cpu, 1 Insufficient memory";
+    turned_down(plain(), full(), &pod("p", requests("2", "1Gi")), "1 Insufficient cpu", NOBODY);
+    turned_down(plain(), full(), &pod("p", requests("2", "7.5Gi")), both, NOBODY);
+    turned_down(plain(), vec![], &pod("p", requests("5", "1")), "1 Insufficient cpu", NOT_HELPFUL);
+    turned_down(small, full(), &pod("p", json!({})), "1 Too many pods", NOBODY);
     assert_eq!(message(&pod("p", json!({})), &Table::default()), "no nodes available to schedule pods");
+}
+
+#[test]
+fn a_node_that_will_not_do_says_why() {
+    let plain = pod("p", json!({}));
+    let cordoned = node("n", json!({ "spec": { "unschedulable": true } }));
+    let taint = json!({ "spec": { "taints": [{ "key": "k", "value": "v", "effect": "NoSchedule" }] } });
+    let selects = pod("p", json!({ "nodeSelector": { "disk": "ssd" } }));
+    let port =
+        || pod("p", json!({ "containers": [{ "name": "c", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] }));
+    let taken = vec![on("n", PodInfo { uid: "other".to_owned(), ..port() })];
+    turned_down(cordoned, vec![], &plain, "1 node(s) were unschedulable", NOT_HELPFUL);
+    turned_down(node("n", taint), vec![], &plain, "1 node(s) had untolerated taint(s)", NOT_HELPFUL);
+    let affinity = "1 node(s) didn't match Pod's node affinity/selector";
+    turned_down(node("n", json!({})), vec![], &selects, affinity, NOT_HELPFUL);
+    let ports = "1 node(s) didn't have free ports for the requested pod ports";
+    turned_down(node("n", json!({})), taken, &port(), ports, NOBODY);
+}
+
+#[test]
+fn a_node_with_the_wrong_company_says_which_rule() {
+    let term = |app: &str| {
+        json!({ "requiredDuringSchedulingIgnoredDuringExecution": [
+            { "topologyKey": "kubernetes.io/hostname", "labelSelector": { "matchLabels": { "app": app } } },
+        ] })
+    };
+    let apart = || json!({ "affinity": { "podAntiAffinity": term("a") } });
+    let near = pod("p", json!({ "affinity": { "podAffinity": term("b") } }));
+    let spread = pod(
+        "p",
+        json!({ "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "zone",
+            "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {} }] }),
+    );
+    let a = || labelled("a", json!({ "app": "a" }), json!({}));
+    let plain = || node("n", json!({}));
+    let anti = "1 node(s) didn't match pod anti-affinity rules";
+    turned_down(plain(), vec![on("n", a())], &pod("p", apart()), anti, NOBODY);
+    let existing = "1 node(s) didn't satisfy existing pods anti-affinity rules";
+    turned_down(plain(), vec![on("n", pod("x", apart()))], &a(), existing, NOBODY);
+    turned_down(plain(), vec![], &near, "1 node(s) didn't match pod affinity rules", NOT_HELPFUL);
+    let label = "1 node(s) didn't match pod topology spread constraints (missing required label)";
+    turned_down(plain(), vec![], &spread, label, NOT_HELPFUL);
 }
 
 #[test]

@@ -78,8 +78,13 @@ impl File {
     pub fn read<T>(&self, act: impl FnOnce(&Tables) -> Checked<T>) -> Result<T, Error> {
         let database = self.database.read();
         let database = database.as_ref().ok_or_else(|| self.closed())?;
-        let tables = || Ok(act(&Tables::open(&database.begin_read().map_err(redb::Error::from)?)?)?);
-        tables().map_err(|fault| self.fault(fault))
+        // redb panics on some damage; nothing is half-done by a read
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            let transaction = database.begin_read().map_err(redb::Error::from)?;
+            act(&Tables::open(&transaction)?)
+        }));
+        let read = read.unwrap_or_else(|_| Err(Fault::Corrupt("reading it panicked".to_owned())));
+        read.map_err(|fault| self.fault(fault))
     }
 
     /// Runs `act` in a transaction that is committed, durably, if it answers `Some`.
