@@ -40,8 +40,9 @@ fn pairs() -> Vec<(String, Value, Value)> {
 fn plain(value: &mut Value) {
     if let Value::Object(map) = value {
         // a schema's own property may be called "description"
-        map.retain(|key, value| {
-            !(key == "description" && value.is_string()) && !key.contains("cbor") && key != "x-kubernetes-unions"
+        map.retain(|key, value| match key.as_str() {
+            "description" => !value.is_string(),
+            other => !other.contains("cbor") && other != "x-kubernetes-unions",
         });
         let only =
             map.get("allOf").and_then(Value::as_array).filter(|all| all.len() == 1).map(|all| all[0]["$ref"].clone());

@@ -67,7 +67,7 @@ fn bytes(text: &mut String) -> Result {
 
 /// Whether there is nothing to normalise: whole groups without padding (which alone may carry loose bits).
 fn plain_base64(text: &[u8]) -> bool {
-    text.len() % 4 == 0 && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+    text.len().is_multiple_of(4) && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }
 
 fn illegal_base64(text: &str) -> DecodeError {

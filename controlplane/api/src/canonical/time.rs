@@ -37,10 +37,9 @@ fn fraction(b: &[u8], micros: bool) -> Option<(u32, &[u8])> {
     if count == 0 || (micros && count != 6) {
         return None;
     }
-    let mut nanos = 0;
-    for at in 0..9 {
-        nanos = nanos * 10 + if at < count { u32::from(rest[at] - b'0') } else { 0 };
-    }
+    // what is finer than a nanosecond is dropped, missing digits are zeros
+    let digits = rest[..count].iter().map(|digit| u32::from(digit - b'0')).chain(std::iter::repeat(0));
+    let nanos = digits.take(9).fold(0, |sum, digit| sum * 10 + digit);
     Some((nanos, &rest[count..]))
 }
 

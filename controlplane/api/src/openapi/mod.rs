@@ -28,6 +28,16 @@ enum Dialect {
     V3,
 }
 
+/// The document at a path of the API server: `/openapi/v2`, `/openapi/v3`, `/openapi/v3/apis/apps/v1`. Documents are
+/// made when asked for, in some tens of milliseconds, and not kept: clients keep them by the hash of the index.
+pub fn document(path: &str) -> Option<Value> {
+    match path.strip_prefix("/openapi/")?.trim_end_matches('/') {
+        "v2" => Some(v2()),
+        "v3" => Some(v3_index()),
+        below => v3(below.strip_prefix("v3/")?),
+    }
+}
+
 /// The document of `/openapi/v3`: where each group and version has its own. The hashes change with this program.
 pub fn v3_index() -> Value {
     let mut paths = Map::new();

@@ -12,6 +12,9 @@ fn the_index_names_every_document_and_each_exists() {
         assert!(v3(path).is_some(), "{path}");
     }
     assert_eq!(v3("apis/nothing/v1"), None);
+    assert_eq!(document("/openapi/v3/"), Some(index));
+    assert_eq!(document("/openapi/v3/apis/apps/v1"), v3("apis/apps/v1"));
+    assert!(document("/openapi/v2").is_some() && document("/openapi/v4").is_none());
 }
 
 #[test]
