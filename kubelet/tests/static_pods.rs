@@ -63,7 +63,7 @@ async fn static_pods_outlive_their_kubelet_and_end_with_their_file() {
 
     stop.cancel();
     first.await.unwrap().unwrap();
-    assert_eq!(running(&machine).await, [id.clone()], "stopping the kubelet stops no container");
+    assert_eq!(running(&machine).await, std::slice::from_ref(&id), "stopping the kubelet stops no container");
 
     let (second, stop) = kubelet(&machine, &manifests).await;
     assert_eq!(running_one(&machine).await, id, "the next kubelet takes the container over");

@@ -85,7 +85,7 @@ impl Drivers {
 }
 
 fn sidecars_last_first(pod: &Pod) -> Vec<&str> {
-    let init = pod.spec.as_ref().map(|spec| pod::init_containers(spec)).unwrap_or_default();
+    let init = pod.spec.as_ref().map(pod::init_containers).unwrap_or_default();
     init.iter().rev().filter(|one| pod::is_sidecar(one)).map(|one| one.name.as_str()).collect()
 }
 

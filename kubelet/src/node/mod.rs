@@ -90,7 +90,7 @@ impl NodeKeeper {
 
     /// A node that is not ready yet looks more often: ready is said at once.
     fn pause(&self, node: &Node) -> Duration {
-        let ready = node.status.as_ref().is_some_and(|status| status::is_ready(status));
+        let ready = node.status.as_ref().is_some_and(status::is_ready);
         if ready { self.config.node_status_update_frequency } else { Duration::from_millis(500) }
     }
 

@@ -69,7 +69,9 @@ pub fn environment(container: &Container, sources: &Sources<'_>) -> Result<Vec<(
         }
     }
     for (name, value) in services {
-        list.0.iter().any(|(known, _)| *known == name).then_some(()).unwrap_or_else(|| list.0.push((name, value)));
+        if list.get(&name).is_none() {
+            list.0.push((name, value));
+        }
     }
     Ok(list.0)
 }
@@ -236,7 +238,7 @@ fn service_variables(sources: &Sources<'_>) -> BTreeMap<String, String> {
     for service in sources.services {
         let of = service.metadata.namespace.as_deref().unwrap_or_default();
         let master = of == "default" && service.metadata.name.as_deref() == Some("kubernetes");
-        if master && of != namespace || of == namespace && (links || master) {
+        if master || (of == namespace && links) {
             add_service(service, &mut all);
         }
     }

@@ -104,7 +104,7 @@ impl Pods {
                 biased;
                 () = cancel.cancelled() => return,
                 changes = changes.next() => match changes {
-                    Some(changes) => changes.into_iter().for_each(|change| self.from_api(change)),
+                    Some(changes) => changes.into_iter().for_each(|change| self.take_api(change)),
                     None => return,
                 },
                 Ok(()) = files.changed() => self.take_files(&mut files),
@@ -119,10 +119,10 @@ impl Pods {
         }
     }
 
-    fn from_api(&mut self, change: Change<Pod>) {
+    fn take_api(&mut self, change: Change<Pod>) {
         let pod = change.object().clone();
         if pod::is_mirror(&pod) {
-            return self.from_mirror(change);
+            return self.take_mirror(change);
         }
         match change {
             Change::Deleted(_) => self.remove(pod::uid(&pod)),
@@ -134,7 +134,7 @@ impl Pods {
     }
 
     /// A mirror says where its static pod's status goes, and what it was.
-    fn from_mirror(&mut self, change: Change<Pod>) {
+    fn take_mirror(&mut self, change: Change<Pod>) {
         self.mirrors.note(&change);
         let name = full_name(change.object());
         let found = self.statics.values().find(|pod| full_name(pod) == name).cloned();
@@ -157,8 +157,11 @@ impl Pods {
 
     fn update_static(&mut self, pod: Arc<Pod>) {
         let name = full_name(&pod);
-        let other = self.workers.iter().any(|(uid, handle)| handle.full_name == name && uid != pod::uid(&pod));
-        if other {
+        // another pod of that name, or this one itself still ending after its file was away
+        let busy = self.workers.iter().any(|(uid, handle)| {
+            handle.full_name == name && (uid != pod::uid(&pod) || handle.updates.borrow().removed)
+        });
+        if busy {
             self.queued.insert(name, pod);
             return;
         }

@@ -74,28 +74,28 @@ impl Server {
         };
         match self.log_of(place, wanted.previous).await {
             Ok((id, path)) => self.stream_log(id, path, wanted.options),
-            Err(answer) => answer,
+            Err(answer) => *answer,
         }
     }
 
     /// The container's id and its log.
-    async fn log_of(&self, place: &Place, previous: bool) -> Result<(String, PathBuf), Answer> {
+    async fn log_of(&self, place: &Place, previous: bool) -> Result<(String, PathBuf), Box<Answer>> {
         let pod = self.pod(place)?;
         let known = pod.spec.as_ref().is_some_and(|spec| pod::find_container(spec, &place.container).is_some());
         if !known {
             let message = format!("container \"{}\" not found in pod \"{}\"", place.container, place.pod);
-            return Err(text(StatusCode::NOT_FOUND, message));
+            return Err(Box::new(text(StatusCode::NOT_FOUND, message)));
         }
         let status = container_status(&pod, &place.container);
         let id = log_container(status, previous)
-            .map_err(|reason| text(StatusCode::BAD_REQUEST, explain(&pod, place, &reason)))?;
+            .map_err(|reason| Box::new(text(StatusCode::BAD_REQUEST, explain(&pod, place, &reason))))?;
         let request = ContainerStatusRequest { container_id: id.clone(), verbose: false };
         match self.runtime.runtime.clone().container_status(request).await {
             Ok(answer) => Ok((id, PathBuf::from(answer.into_inner().status.unwrap_or_default().log_path))),
-            Err(status) => Err(text(
-                StatusCode::NOT_FOUND,
-                format!("failed to try resolving symlinks in path: {}", status.message()),
-            )),
+            Err(status) => {
+                let message = format!("failed to try resolving symlinks in path: {}", status.message());
+                Err(Box::new(text(StatusCode::NOT_FOUND, message)))
+            }
         }
     }
 

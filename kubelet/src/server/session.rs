@@ -21,32 +21,34 @@ use crate::plan::sandbox_config::POD_UID;
 
 impl Server {
     /// The pod a path names.
-    pub(super) fn pod(&self, place: &Place) -> Result<std::sync::Arc<Pod>, Answer> {
+    pub(super) fn pod(&self, place: &Place) -> Result<std::sync::Arc<Pod>, Box<Answer>> {
         let found = self.shown.find(&place.namespace, &place.pod);
         let found = found.filter(|pod| place.uid.as_deref().is_none_or(|uid| uid == pod::uid(pod)));
         found.ok_or_else(|| {
-            text(StatusCode::NOT_FOUND, format!("pod \"{}_{}\" does not exist", place.pod, place.namespace))
+            let message = format!("pod \"{}_{}\" does not exist", place.pod, place.namespace);
+            Box::new(text(StatusCode::NOT_FOUND, message))
         })
     }
 
     /// The id of a running container.
-    fn container_id(&self, place: &Place) -> Result<String, Answer> {
+    fn container_id(&self, place: &Place) -> Result<String, Box<Answer>> {
         let pod = self.pod(place)?;
         let status = container_status(&pod, &place.container);
         let running = status.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
         let id =
             running.and_then(|status| status.container_id.as_deref()?.split_once("://").map(|(_, id)| id.to_string()));
-        id.ok_or_else(|| text(StatusCode::NOT_FOUND, format!("container not found (\"{}\")", place.container)))
+        let missing = || text(StatusCode::NOT_FOUND, format!("container not found (\"{}\")", place.container));
+        id.ok_or_else(|| Box::new(missing()))
     }
 
     pub(super) async fn session(&self, request: Request<Incoming>, route: Route) -> Answer {
         match self.streaming_url(request.uri(), &route).await {
-            Err(answer) => answer,
+            Err(answer) => *answer,
             Ok((url, session)) => bridge::serve(request, &url, session).await.map(|body| body.boxed()),
         }
     }
 
-    async fn streaming_url(&self, uri: &Uri, route: &Route) -> Result<(String, Session), Answer> {
+    async fn streaming_url(&self, uri: &Uri, route: &Route) -> Result<(String, Session), Box<Answer>> {
         let query = query(uri);
         let mut runtime = self.runtime.runtime.clone();
         let streams = streams(&query);
@@ -61,13 +63,13 @@ impl Server {
                     stdout,
                     stderr,
                 };
-                let answer = runtime.exec(request).await.map_err(refused)?;
+                let answer = runtime.exec(request).await.map_err(boxed)?;
                 Ok((answer.into_inner().url, Session::Command(streams)))
             }
             Route::Attach(place) => {
                 let Streams { stdin, stdout, stderr, tty } = streams;
                 let request = AttachRequest { container_id: self.container_id(place)?, stdin, tty, stdout, stderr };
-                let answer = runtime.attach(request).await.map_err(refused)?;
+                let answer = runtime.attach(request).await.map_err(boxed)?;
                 Ok((answer.into_inner().url, Session::Command(streams)))
             }
             Route::PortForward(place) => {
@@ -81,14 +83,14 @@ impl Server {
                     pod_sandbox_id: self.ready_sandbox(&pod).await?,
                     port: ports.iter().map(|port| i32::from(*port)).collect(),
                 };
-                let answer = runtime.port_forward(request).await.map_err(refused)?;
+                let answer = runtime.port_forward(request).await.map_err(boxed)?;
                 Ok((answer.into_inner().url, Session::PortForward { ports }))
             }
-            _ => Err(text(StatusCode::NOT_FOUND, "404 page not found")),
+            _ => Err(Box::new(text(StatusCode::NOT_FOUND, "404 page not found"))),
         }
     }
 
-    async fn ready_sandbox(&self, pod: &Pod) -> Result<String, Answer> {
+    async fn ready_sandbox(&self, pod: &Pod) -> Result<String, Box<Answer>> {
         let label = (POD_UID.to_string(), pod::uid(pod).to_string());
         let filter =
             PodSandboxFilter { label_selector: std::iter::once(label).collect(), ..PodSandboxFilter::default() };
@@ -98,10 +100,11 @@ impl Server {
             .clone()
             .list_pod_sandbox(ListPodSandboxRequest { filter: Some(filter) })
             .await
-            .map_err(refused)?;
+            .map_err(boxed)?;
         let ready = listed.into_inner().items.into_iter().find(|one| one.state() == PodSandboxState::SandboxReady);
         ready.map(|one| one.id).ok_or_else(|| {
-            text(StatusCode::NOT_FOUND, format!("failed to find sandboxes for pod \"{}\"", pod::display(pod)))
+            let message = format!("failed to find sandboxes for pod \"{}\"", pod::display(pod));
+            Box::new(text(StatusCode::NOT_FOUND, message))
         })
     }
 
@@ -110,7 +113,7 @@ impl Server {
         let Route::Run(place) = route else { return text(StatusCode::NOT_FOUND, "404 page not found") };
         let id = match self.container_id(&place) {
             Ok(id) => id,
-            Err(answer) => return answer,
+            Err(answer) => return *answer,
         };
         let command = all(&query(uri), "cmd").iter().flat_map(|line| line.split(' ')).map(str::to_string).collect();
         match self
@@ -131,6 +134,10 @@ impl Server {
             Err(status) => refused(status),
         }
     }
+}
+
+fn boxed(status: tonic::Status) -> Box<Answer> {
+    Box::new(refused(status))
 }
 
 fn refused(status: tonic::Status) -> Answer {
