@@ -1,2 +1,123 @@
-//! The binary.
-fn main() {}
+//! `pintle`: Kubernetes for a Linux host in one program. A file per subcommand; this one only chooses.
+//!
+//! Must not know: what any subcommand does.
+
+mod config;
+mod containerd;
+mod detach;
+mod down;
+mod host;
+mod identity;
+mod machine;
+mod parts;
+mod preflight;
+mod progress;
+mod reset;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use config::{Config, Settings};
+
+/// Kubernetes for a Linux host in one program.
+#[derive(Parser)]
+#[command(
+    name = "pintle",
+    version,
+    after_help = "Examples:\n  pintle up                         a cluster on this machine, in the foreground\n  \
+                  pintle up --detach                the same, in the background\n  \
+                  pintle up --secure-port 7443      at another port\n  \
+                  pintle down                       stop the cluster and its pods, keep its state\n  \
+                  pintle reset --yes                remove every trace of it"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a cluster on this machine: control plane, node, network
+    #[command(after_help = "Stopping it (Ctrl-C, SIGTERM) leaves containers running; the next start takes them over.")]
+    Up(Up),
+    /// Stop the cluster and its pods; state, images and certificates are kept
+    Down(Common),
+    /// Remove every trace: containers, links, rules, cgroups, files
+    Reset(Reset),
+}
+
+#[derive(Args)]
+struct Up {
+    #[command(flatten)]
+    common: Common,
+    /// Return once the cluster is ready, and leave it running in the background
+    #[arg(long)]
+    detach: bool,
+    /// What is logged, in the syntax of RUST_LOG
+    #[arg(long, default_value = "info,h2=warn,hyper=warn,tower=warn", value_name = "FILTER")]
+    log: String,
+    /// Log as JSON
+    #[arg(long)]
+    log_json: bool,
+}
+
+#[derive(Args)]
+struct Reset {
+    #[command(flatten)]
+    common: Common,
+    /// Really do it
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Args)]
+struct Common {
+    /// A configuration file [default: /etc/pintle/config.yaml, where it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Common {
+    fn resolve(self) -> anyhow::Result<Config> {
+        self.settings.over_file(self.config.as_deref())?.resolve(&machine::identify())
+    }
+}
+
+fn main() -> ExitCode {
+    // containerd calls the CNI plugin by its name; the program is the same
+    if let Some(code) = pintle_cni::plugin::invoked() {
+        return code;
+    }
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pintle: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(up) if up.detach => detach::run(&up.common.resolve()?),
+        Command::Up(up) => {
+            let config = up.common.resolve()?;
+            pintle_daemon::telemetry::install(&up.log, up.log_json)?;
+            runtime()?.block_on(up::run(config))
+        }
+        Command::Down(common) => runtime()?.block_on(down::run(&common.resolve()?)),
+        Command::Reset(reset) => runtime()?.block_on(reset::run(&reset.common.resolve()?, reset.yes)),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use pintle_apiserver::auth::UserInfo;
+use pintle_apiserver::auth::{Tokens, UserInfo};
 use pintle_apiserver::{ApiServer, Config};
 use pintle_daemon::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,11 @@ async fn main() -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     let directory = arguments.next().unwrap_or_else(|| "/tmp/pintle-apiserver-dev".to_owned());
     let store = pintle_store::open(directory.as_ref(), Default::default())?;
-    let server = ApiServer::start(Config::default(), Arc::new(store), &Metrics::default(), cancel.clone()).await?;
+    let key = pintle_pki::tokens::generate()?;
+    let issuer = "https://kubernetes.default.svc.cluster.local".to_owned();
+    let tokens = Tokens::new(pintle_pki::TokenKey::load(&key)?, issuer);
+    let server =
+        ApiServer::start(Config::default(), Arc::new(store), tokens, &Metrics::default(), cancel.clone()).await?;
     let listener = tokio::net::TcpListener::bind(&address).await?;
     tracing::info!(address, "serving");
     let user = UserInfo::new("dev", &["system:masters"]);

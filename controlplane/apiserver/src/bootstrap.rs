@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use pintle_api::kinds;
+use pintle_api::{kinds, object};
 use serde_json::{Value, json};
 
+use crate::auth::rbac;
 use crate::call::Call;
 use crate::request::WriteOptions;
 use crate::server::ApiServer;
@@ -19,6 +20,10 @@ pub async fn run(server: &Arc<ApiServer>) -> anyhow::Result<()> {
     }
     for class in priority_classes() {
         ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", "", class).await?;
+    }
+    for (plural, object) in rbac_objects() {
+        let namespace = object::namespace(&object).to_owned();
+        ensure(server, rbac::GROUP, "v1", plural, &namespace, object).await?;
     }
     let service = kubernetes_service(server);
     ensure(server, "", "v1", "services", "default", service).await
@@ -43,6 +48,15 @@ async fn ensure(
         Err(status) if status.reason == "AlreadyExists" => Ok(()),
         Err(status) => Err(status).with_context(|| format!("creating {plural} {name:?}")),
     }
+}
+
+fn rbac_objects() -> impl Iterator<Item = (&'static str, Value)> {
+    let objects = rbac::bootstrap::objects();
+    let named = |plural: &'static str, list: Vec<Value>| list.into_iter().map(move |object| (plural, object));
+    named("clusterroles", objects.cluster_roles)
+        .chain(named("roles", objects.roles))
+        .chain(named("clusterrolebindings", objects.cluster_role_bindings))
+        .chain(named("rolebindings", objects.role_bindings))
 }
 
 /// Source: `pkg/apis/scheduling/v1/helpers.go`.

@@ -11,6 +11,9 @@ use pintle_daemon::metrics::Metrics;
 use pintle_store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::node::NodeAuthorizer;
+use crate::auth::rbac::Rbac;
+use crate::auth::{Authenticator, Authorizer, Tokens};
 use crate::cache::{Cache, Caches};
 use crate::config::Config;
 use crate::handler::in_flight::InFlight;
@@ -25,21 +28,27 @@ pub struct ApiServer {
     pub(crate) services: Allocators,
     pub(crate) in_flight: InFlight,
     pub(crate) telemetry: Telemetry,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) authorizer: Authorizer,
     pub(crate) cancel: CancellationToken,
 }
 
 impl ApiServer {
     /// Fills the caches from `store`, allocates what is in use, and makes sure the objects every cluster has exist.
-    /// Ready to answer when it returns. `cancel` ends its tasks.
+    /// Ready to answer when it returns. `tokens` signs and knows service accounts; `cancel` ends its tasks.
     pub async fn start(
         config: Config,
         store: Arc<dyn Store>,
+        tokens: Tokens,
         metrics: &Metrics,
         cancel: CancellationToken,
     ) -> anyhow::Result<Arc<Self>> {
         let caches = Caches::open(store.clone(), kinds::all(), cancel.clone()).await.context("filling the caches")?;
         let services = Allocators::new(&config).context("reading the ranges of Services")?;
+        let rbac = Rbac::start(&caches, cancel.clone())?;
         let server = Arc::new(Self {
+            authenticator: Authenticator { tokens: Arc::new(tokens), caches: caches.clone(), anonymous: true },
+            authorizer: Authorizer { rbac, nodes: NodeAuthorizer::new(caches.clone()) },
             in_flight: InFlight::new(&config),
             telemetry: Telemetry::new(metrics),
             config,

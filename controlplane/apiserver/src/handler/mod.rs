@@ -63,7 +63,7 @@ impl ApiServer {
         body: RequestBody,
     ) -> Response<Body> {
         let errors = negotiate::accepted_for_errors(&parts.headers, &query);
-        let user = match access::admit(&self, &mut parts, &info).await {
+        let user = match access::admit(&self, &mut parts, &info) {
             Ok(user) => user,
             Err(status) => return render::status(&status, errors),
         };

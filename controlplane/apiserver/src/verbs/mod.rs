@@ -9,7 +9,9 @@ mod delete;
 mod eviction;
 mod list;
 mod patch;
+mod reviews;
 mod scale;
+mod token;
 mod watch;
 pub(crate) mod write;
 
@@ -35,6 +37,8 @@ pub async fn carry_out(server: &Arc<ApiServer>, call: &Arc<Call>, body: RequestB
         (_, "scale") => scale::carry_out(server, call, body).await,
         ("create", "binding") => binding::bind(server, call, body).await,
         ("create", "") if call.kind.kind == "Binding" => binding::bind(server, call, body).await,
+        ("create", "token") => token::issue(server, call, body).await,
+        ("create", "") if reviews::is_review(call.kind.kind) => reviews::carry_out(server, call, body).await,
         ("create", "eviction") => eviction::evict(server, call, body).await,
         ("get", _) => list::get(server, call).await,
         ("list", "") => list::list(server, call).await,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use pintle_apiserver::auth::UserInfo;
+use pintle_apiserver::auth::{Tokens, UserInfo};
 use pintle_apiserver::{ApiServer, Config};
 use pintle_daemon::metrics::Metrics;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,7 +21,11 @@ impl Running {
         let store = pintle_store::open(directory.path(), Default::default()).unwrap();
         let cancel = CancellationToken::new();
         let metrics = Metrics::default();
-        let server = ApiServer::start(Config::default(), Arc::new(store), &metrics, cancel.clone()).await.unwrap();
+        let key = pintle_pki::tokens::generate().unwrap();
+        let issuer = "https://kubernetes.default.svc.cluster.local".to_owned();
+        let tokens = Tokens::new(pintle_pki::TokenKey::load(&key).unwrap(), issuer);
+        let server =
+            ApiServer::start(Config::default(), Arc::new(store), tokens, &metrics, cancel.clone()).await.unwrap();
         Self { server, _stop: cancel.drop_guard(), _directory: directory }
     }
 

@@ -1,0 +1,52 @@
+# make up · make down · make reset · make test · make bench · make lint
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PINTLE := $(TARGET)/release/pintle
+
+# what a build needs, and what a node needs until the embedded runtime is there
+PACKAGES := build-essential mold protobuf-compiler libseccomp-dev containerd runc
+# what only the tests need: images are made from Debian's packages and pulled from Debian's registry
+TEST_PACKAGES := nftables iproute2 curl busybox-static nginx-light docker-registry util-linux
+
+.PHONY: up down reset build test bench lint packages test-packages install toolchain
+
+up: build
+	$(PINTLE) up --detach
+
+down: build
+	$(PINTLE) down
+
+reset: build
+	$(PINTLE) reset --yes
+
+build: packages toolchain
+	$(CARGO) build --release --locked
+
+install: build
+	install -D -m 0755 $(PINTLE) $(DESTDIR)$(PREFIX)/bin/pintle
+	install -D -m 0644 packaging/pintle.service $(DESTDIR)/etc/systemd/system/pintle.service
+
+test: packages test-packages toolchain
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  $(CARGO) nextest run --workspace --locked --no-fail-fast; \
+	else \
+	  $(CARGO) test --workspace --locked --no-fail-fast; \
+	fi
+
+bench: packages toolchain
+	$(CARGO) run --release --locked -p pintle-bench -- $(BENCH)
+
+lint: packages toolchain
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+packages:
+	@./packaging/install-packages $(PACKAGES)
+
+test-packages:
+	@./packaging/install-packages $(TEST_PACKAGES)
+
+toolchain:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs"; exit 1; }

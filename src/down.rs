@@ -1,0 +1,79 @@
+//! `pintle down`: the cluster and its pods stop; everything on disk stays.
+//!
+//! Must not know: what is on disk.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, stream};
+use nix::fcntl::{Flock, FlockArg};
+use pintle_cri::Runtime;
+use pintle_cri::v1::{ListPodSandboxRequest, PodSandbox, RemovePodSandboxRequest, StopPodSandboxRequest};
+
+use crate::config::Config;
+use crate::parts;
+use crate::progress::Progress;
+
+/// How long the process may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Sandboxes stopped at once.
+const AT_ONCE: usize = 16;
+
+pub async fn run(config: &Config) -> anyhow::Result<()> {
+    anyhow::ensure!(nix::unistd::geteuid().is_root(), "not root: run it with sudo");
+    let progress = Progress::start();
+    progress.step("pintle stopped", process(config)).await?;
+    progress.step("pods stopped", pods(config)).await?;
+    progress.step("container runtime stopped", parts::containerd(config).stop()).await
+}
+
+/// Ends the `pintle up` that runs, if one does.
+pub async fn process(config: &Config) -> anyhow::Result<()> {
+    let path = config.run_dir.join("pintle.pid");
+    let started = Instant::now();
+    let mut told = false;
+    loop {
+        let Ok(file) = fs::File::open(&path) else { return Ok(()) };
+        if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
+            return Ok(());
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let pid = text.trim().parse().with_context(|| format!("{} holds no pid: {text:?}", path.display()))?;
+        if !told {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)
+                .with_context(|| format!("ending pintle (pid {pid})"))?;
+            told = true;
+        }
+        anyhow::ensure!(started.elapsed() < STOP_LIMIT, "pintle (pid {pid}) does not end");
+        // the lock has no event; this is a person waiting for a command
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Stops and removes every sandbox of the runtime; nothing to do where the runtime does not run.
+pub async fn pods(config: &Config) -> anyhow::Result<()> {
+    let own = config.runtime_endpoint.is_none();
+    let containerd = parts::containerd(config);
+    if own && !containerd.has_state() {
+        return Ok(());
+    }
+    if own {
+        containerd.ensure().await?;
+    }
+    let mut runtime = pintle_cri::connect(&parts::runtime_endpoint(config)).await?;
+    let listed = runtime.runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await;
+    let sandboxes = listed.context("listing the pods' sandboxes")?.into_inner().items;
+    let stopping = sandboxes.into_iter().map(|sandbox| remove(runtime.clone(), sandbox));
+    let results: Vec<anyhow::Result<()>> = stream::iter(stopping).buffer_unordered(AT_ONCE).collect().await;
+    results.into_iter().collect()
+}
+
+async fn remove(mut runtime: Runtime, sandbox: PodSandbox) -> anyhow::Result<()> {
+    let name = sandbox.metadata.map(|it| format!("{}/{}", it.namespace, it.name)).unwrap_or_default();
+    let stop = StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
+    runtime.runtime.stop_pod_sandbox(stop).await.with_context(|| format!("stopping pod {name}"))?;
+    let remove = RemovePodSandboxRequest { pod_sandbox_id: sandbox.id };
+    runtime.runtime.remove_pod_sandbox(remove).await.with_context(|| format!("removing pod {name}"))?;
+    Ok(())
+}
