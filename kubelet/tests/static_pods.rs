@@ -6,7 +6,7 @@ mod machine;
 use std::path::Path;
 
 use machine::{Machine, SHELL, possible, until};
-use pintle_cri::v1::{ContainerState, ListContainersRequest};
+use pintle_cri::v1::{ContainerState, ListContainersRequest, StopContainerRequest};
 use pintle_daemon::metrics::Metrics;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -66,7 +66,11 @@ async fn static_pods_outlive_their_kubelet_and_end_with_their_file() {
     assert_eq!(running(&machine).await, std::slice::from_ref(&id), "stopping the kubelet stops no container");
 
     let (second, stop) = kubelet(&machine, &manifests).await;
-    assert_eq!(running_one(&machine).await, id, "the next kubelet takes the container over");
+    assert_eq!(running_one(&machine).await, id, "the next kubelet starts nothing anew");
+    let request = StopContainerRequest { container_id: id.clone(), timeout: 0 };
+    machine.runtime.runtime.clone().stop_container(request).await.unwrap();
+    // restarted: the next kubelet has taken the pod over
+    until(async || running(&machine).await.iter().any(|other| *other != id).then_some(())).await;
     std::fs::remove_file(manifests.join("web.yaml")).unwrap();
     until(async || running(&machine).await.is_empty().then_some(())).await;
     until(async || machine.is_gone("pod-logs").then_some(())).await;

@@ -15,7 +15,9 @@ use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncSeekExt as _, BufReader, SeekFrom};
 use tokio::sync::mpsc;
 
-/// Behind inotify: how long a follower waits at most before it looks again.
+/// Behind inotify, a follower looks again: soon after the last event, since a log is closed before its container counts
+/// as ended, then ever more seldom.
+const SOON: Duration = Duration::from_millis(100);
 const RESYNC: Duration = Duration::from_secs(5);
 /// A chunk is handed on when it is this long, or when the log has no more for now.
 const CHUNK: usize = 32 << 10;
@@ -71,6 +73,7 @@ pub async fn read<R: Future<Output = bool> + Send>(
     let left = options.limit.unwrap_or(u64::MAX);
     let mut reader = Reader { options, to, chunk: BytesMut::new(), left, line: Vec::new(), continues: false };
     let mut input = BufReader::new(file);
+    let mut pause = SOON;
     loop {
         // asked before the rest is read: what was written before the end is not missed
         let more = options.follow && running().await;
@@ -85,8 +88,8 @@ pub async fn read<R: Future<Output = bool> + Send>(
             return Ok(());
         }
         tokio::select! {
-            () = next_change(&mut changes) => {}
-            () = tokio::time::sleep(RESYNC) => {}
+            () = next_change(&mut changes) => pause = SOON,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(RESYNC),
             () = to.closed() => return Ok(()),
         }
     }

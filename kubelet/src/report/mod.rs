@@ -138,7 +138,14 @@ impl Reports {
 
 /// The object is not there any more, or it is another one of that name.
 fn is_gone(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409 && status.message.contains("UID"))
+    let kube::Error::Api(status) = error else { return false };
+    match status.code {
+        404 => true,
+        409 => status.message.contains("UID"),
+        // how a patch of an object with another UID is refused
+        422 => status.message.contains("metadata.uid"),
+        _ => false,
+    }
 }
 
 impl Report {
