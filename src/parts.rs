@@ -236,10 +236,10 @@ pub async fn dns_service(config: &Config, client: Client) -> anyhow::Result<()> 
         },
     }))?;
     let services = Api::<Service>::namespaced(client, "kube-system");
-    match services.create(&PostParams::default(), &service).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        other => other.map(drop).context("creating the Service kube-dns"),
+    if services.get_opt("kube-dns").await.context("reading the Service kube-dns")?.is_some() {
+        return Ok(());
     }
+    services.create(&PostParams::default(), &service).await.map(drop).context("creating the Service kube-dns")
 }
 
 /// Waits for the node's share of the pod addresses and writes the CNI configuration for it, where there is none.

@@ -42,10 +42,12 @@ async fn ensure(
     object["apiVersion"] = kind.api_version().into();
     object["kind"] = kind.kind.into();
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    if server.cache(kind)?.get(namespace, &name).is_some() {
+        return Ok(());
+    }
     let call = Call::internal(kind, "create", namespace, "");
     match verbs::create_object(server, &call, object, &WriteOptions::default()).await {
         Ok(_) => Ok(()),
-        Err(status) if status.reason == "AlreadyExists" => Ok(()),
         Err(status) => Err(status).with_context(|| format!("creating {plural} {name:?}")),
     }
 }
