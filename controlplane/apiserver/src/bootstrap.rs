@@ -2,12 +2,17 @@
 //!
 //! Must not know: what they are for beyond that.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Endpoints;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, Patch, PatchParams};
 use pintle_api::{kinds, object};
 use serde_json::{Value, json};
 
+use crate::auth::UserInfo;
 use crate::auth::rbac;
 use crate::call::Call;
 use crate::request::WriteOptions;
@@ -26,7 +31,38 @@ pub async fn run(server: &Arc<ApiServer>) -> anyhow::Result<()> {
         ensure(server, rbac::GROUP, "v1", plural, &namespace, object).await?;
     }
     let service = kubernetes_service(server);
-    ensure(server, "", "v1", "services", "default", service).await
+    ensure(server, "", "v1", "services", "default", service).await?;
+    match server.config.advertise {
+        // an endpoint on loopback would be another host's own, and is no valid one
+        Some((address, port)) if !address.is_loopback() => {
+            publish(server, address, port).await.context("publishing the server's own endpoint")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The endpoint of `kubernetes.default`: this server, and no mirror of it, since it has both forms already.
+async fn publish(server: &Arc<ApiServer>, address: IpAddr, port: u16) -> anyhow::Result<()> {
+    let client = server.client(UserInfo::apiserver());
+    let apply = PatchParams::apply("kube-apiserver").force();
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let ports = json!([{ "name": "https", "port": port, "protocol": "TCP" }]);
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": { "name": "kubernetes", "labels": { "kubernetes.io/service-name": "kubernetes" } },
+        "addressType": family, "ports": ports,
+        "endpoints": [{ "addresses": [address], "conditions": { "ready": true } }],
+    });
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": { "name": "kubernetes", "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" } },
+        "subsets": [{ "addresses": [{ "ip": address }], "ports": ports }],
+    });
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    slices.patch("kubernetes", &apply, &Patch::Apply(&slice)).await?;
+    let all: Api<Endpoints> = Api::namespaced(client, "default");
+    all.patch("kubernetes", &apply, &Patch::Apply(&endpoints)).await?;
+    Ok(())
 }
 
 /// Creates `object`, unless one of its name is there.

@@ -151,3 +151,26 @@ async fn server_side_apply_creates_changes_and_refuses_what_others_manage() {
     assert_eq!(api_error(refused).0, 409);
     maps.patch("a", &PatchParams::apply("two").force(), &Patch::Apply(config("3"))).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_server_is_an_endpoint_of_its_own_service() {
+    let running = Running::start().await;
+    let slices: Api<k8s_openapi::api::discovery::v1::EndpointSlice> = Api::namespaced(running.admin(), "default");
+    let slice = slices.get("kubernetes").await.unwrap();
+    assert_eq!(slice.endpoints.unwrap()[0].addresses, ["192.0.2.1"]);
+}
+
+#[tokio::test]
+async fn what_runs_nowhere_has_no_logs_and_cannot_be_entered() {
+    let running = Running::start().await;
+    let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(running.admin(), "default");
+    let account = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
+    accounts.create(&PostParams::default(), &account).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(running.admin(), "default");
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    assert_eq!(pods.logs("p", &Default::default()).await.unwrap(), "");
+    let request = http::Request::get("/api/v1/namespaces/default/pods/p/exec?command=sh&stdout=true");
+    let refused = running.admin().connect(request.body(Vec::new()).unwrap()).await.err().unwrap();
+    assert_eq!(api_error(refused).2, "pod p does not have a host assigned");
+}

@@ -24,8 +24,15 @@ impl Running {
         let key = pintle_pki::tokens::generate().unwrap();
         let issuer = "https://kubernetes.default.svc.cluster.local".to_owned();
         let tokens = Tokens::new(pintle_pki::TokenKey::load(&key).unwrap(), issuer);
-        let server =
-            ApiServer::start(Config::default(), Arc::new(store), tokens, &metrics, cancel.clone()).await.unwrap();
+        let server = ApiServer::start(
+            Config { advertise: Some(([192, 0, 2, 1].into(), 6443)), ..Config::default() },
+            Arc::new(store),
+            tokens,
+            &metrics,
+            cancel.clone(),
+        )
+        .await
+        .unwrap();
         Self { server, _stop: cancel.drop_guard(), _directory: directory }
     }
 
