@@ -26,10 +26,7 @@ pub async fn run(server: &Arc<ApiServer>) -> anyhow::Result<()> {
     for class in priority_classes() {
         ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", "", class).await?;
     }
-    for (plural, object) in rbac_objects() {
-        let namespace = object::namespace(&object).to_owned();
-        ensure(server, rbac::GROUP, "v1", plural, &namespace, object).await?;
-    }
+    ensure_roles(server).await?;
     let service = kubernetes_service(server);
     ensure(server, "", "v1", "services", "default", service).await?;
     match server.config.advertise {
@@ -62,6 +59,19 @@ async fn publish(server: &Arc<ApiServer>, address: IpAddr, port: u16) -> anyhow:
     slices.patch("kubernetes", &apply, &Patch::Apply(&slice)).await?;
     let all: Api<Endpoints> = Api::namespaced(client, "default");
     all.patch("kubernetes", &apply, &Patch::Apply(&endpoints)).await?;
+    Ok(())
+}
+
+/// All at once: the store commits in groups.
+async fn ensure_roles(server: &Arc<ApiServer>) -> anyhow::Result<()> {
+    let mut work = tokio::task::JoinSet::new();
+    for (plural, object) in rbac_objects() {
+        let (server, namespace) = (server.clone(), object::namespace(&object).to_owned());
+        work.spawn(async move { ensure(&server, rbac::GROUP, "v1", plural, &namespace, object).await });
+    }
+    while let Some(done) = work.join_next().await {
+        done.context("a task that creates a role crashed")??;
+    }
     Ok(())
 }
 
