@@ -61,9 +61,22 @@ impl Drivers {
             .map_err(|error| format!("making {}: {error}", config.log_directory))?;
         let runtime_handler = self.runtime_handler(pod).await?;
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
-        let answer =
-            self.runtime.runtime.clone().run_pod_sandbox(request).await.map_err(|status| print_status(&status))?;
-        Ok(answer.into_inner().pod_sandbox_id)
+        match self.runtime.runtime.clone().run_pod_sandbox(request).await {
+            Ok(answer) => Ok(answer.into_inner().pod_sandbox_id),
+            Err(status) => {
+                self.restore_sandbox_image().await;
+                Err(print_status(&status))
+            }
+        }
+    }
+
+    /// Somebody may have removed the image that sandboxes are made from; the next try has it again.
+    async fn restore_sandbox_image(&self) {
+        match self.runtime.ensure_sandbox_image().await {
+            Ok(true) => tracing::warn!("the sandbox image was gone and was imported again"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!("restoring the sandbox image: {error:#}"),
+        }
     }
 
     /// The handler of the pod's RuntimeClass; empty is the runtime's default.

@@ -58,7 +58,9 @@ async fn collect(runtime: &Runtime, thresholds: Thresholds, history: &mut Histor
     let containers = listed.context("listing containers")?.into_inner().containers;
     let used =
         containers.into_iter().flat_map(|one| [one.image_ref, one.image_id, one.image.unwrap_or_default().image]);
-    let used: HashSet<String> = used.collect();
+    // no container shows it, and older runtimes do not pin it: without it no sandbox can be made
+    let sandbox = runtime.sandbox_image().await.context("asking for the sandbox image")?;
+    let used: HashSet<String> = used.chain(sandbox).collect();
     history.note(&images, &used);
     let (total, available) = disk(runtime).await?;
     let percent = 100 - available * 100 / total.max(1);
