@@ -74,8 +74,12 @@ fn cgroups(removed: &mut Removed) -> anyhow::Result<()> {
         for name in ["kubepods", "kubepods.slice"] {
             let dir = hierarchy.join(name);
             if dir.is_dir() {
-                remove_cgroup(&dir)?;
-                removed.all("cgroup", vec![dir.display().to_string()]);
+                match remove_cgroup(&dir) {
+                    Ok(()) => removed.all("cgroup", vec![dir.display().to_string()]),
+                    // all our pods are gone: what still runs there is another kubelet's
+                    Err(error) if is_busy(&error) => say(&format!("  kept cgroup {}: it has processes", dir.display())),
+                    Err(error) => return Err(error),
+                }
             }
         }
     }
@@ -90,6 +94,10 @@ fn remove_cgroup(dir: &Path) -> anyhow::Result<()> {
         }
     }
     fs::remove_dir(dir).with_context(|| format!("removing cgroup {}", dir.display()))
+}
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::ResourceBusy)
 }
 
 fn files(config: &Config, removed: &mut Removed) -> anyhow::Result<()> {
