@@ -53,15 +53,10 @@ pub async fn process(config: &Config) -> anyhow::Result<()> {
 
 /// Stops and removes every sandbox of the runtime; nothing to do where the runtime does not run.
 pub async fn pods(config: &Config) -> anyhow::Result<()> {
-    let own = config.runtime_endpoint.is_none();
-    let containerd = parts::containerd(config);
-    if own && !containerd.has_state() {
+    if config.runtime_endpoint.is_none() && !parts::containerd(config).has_state() {
         return Ok(());
     }
-    if own {
-        containerd.ensure().await?;
-    }
-    let mut runtime = pintle_cri::connect(&parts::runtime_endpoint(config)).await?;
+    let mut runtime = parts::runtime(config).await?;
     let listed = runtime.runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await;
     let sandboxes = listed.context("listing the pods' sandboxes")?.into_inner().items;
     let stopping = sandboxes.into_iter().map(|sandbox| remove(runtime.clone(), sandbox));

@@ -6,7 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Node, Service};
@@ -15,6 +15,7 @@ use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use pintle_apiserver::ApiServer;
 use pintle_apiserver::auth::{Tokens, UserInfo};
+use pintle_daemon::backoff::Backoff;
 use pintle_daemon::metrics::Metrics;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -146,16 +147,30 @@ pub fn runtime_endpoint(config: &Config) -> String {
 /// A connection to the runtime, which is started first where it is ours.
 pub async fn runtime(config: &Config) -> anyhow::Result<pintle_cri::Runtime> {
     let endpoint = runtime_endpoint(config);
-    if config.runtime_endpoint.is_none() {
-        let containerd = containerd(config);
-        link_cni_plugins(config, &containerd.cni_bin_dir)?;
-        containerd.ensure().await?;
+    if config.runtime_endpoint.is_some() {
+        return pintle_cri::connect(&endpoint).await;
     }
-    let runtime = pintle_cri::connect(&endpoint).await?;
-    if config.runtime_endpoint.is_none() {
-        runtime.ensure_sandbox_image().await?;
-    }
+    let containerd = containerd(config);
+    link_cni_plugins(config, &containerd.cni_bin_dir)?;
+    containerd.ensure().await?;
+    let runtime = initialized(&endpoint).await?;
+    runtime.ensure_sandbox_image().await?;
     Ok(runtime)
+}
+
+/// containerd listens before its CRI plugin answers: asks until it does.
+async fn initialized(endpoint: &str) -> anyhow::Result<pintle_cri::Runtime> {
+    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(500));
+    let started = Instant::now();
+    loop {
+        match pintle_cri::connect(endpoint).await {
+            Err(error) if started.elapsed() < READY_LIMIT => {
+                tracing::debug!("the runtime does not answer yet: {error:#}");
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+            connected => return connected,
+        }
+    }
 }
 
 /// containerd looks in one folder only: ours, with our plugin and links to those of the machine.
