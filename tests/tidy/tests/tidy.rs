@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 const MOST_LINES: usize = 600;
 const MOST_FUNCTION_LINES: usize = 60;
 
-/// A crate's folder and its floor. An arrow only points down; peers on a floor do not import each other.
+/// A folder of crates and its floor. An arrow only points down; peers on a floor do not import each other.
 const FLOORS: &[(&str, u8)] = &[
-    ("src", 3),
+    ("tests", 3),
     ("kubelet", 2),
     ("proxy", 2),
     ("controlplane/apiserver", 2),
@@ -22,6 +22,9 @@ const FLOORS: &[(&str, u8)] = &[
     ("daemon", 0),
     ("controlplane/api", 0),
 ];
+
+/// Who may open the store: everybody else meets the objects through a `kube::Client`.
+const OPENS_THE_STORE: &[&str] = &["controlplane/apiserver"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the repository's root").to_owned()
@@ -80,20 +83,83 @@ fn no_function_is_longer_than_a_screen() {
 
 /// Each function and its lines: from the line with `fn` to the brace at the same indentation (rustfmt keeps it so).
 fn functions(text: &str) -> Vec<(String, usize)> {
-    let lines: Vec<&str> = text.lines().collect();
+    let code = without_literals(text);
+    let lines: Vec<&str> = code.lines().collect();
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         let trimmed = line.trim_start();
         let Some(name) = function_name(trimmed) else { continue };
-        let end = format!("{}}}", &line[..line.len() - trimmed.len()]);
-        if line.ends_with(';') || line.ends_with('}') {
+        let head = lines[at..].iter().find(|it| it.ends_with([';', '{', '}']));
+        if !head.is_some_and(|it| it.ends_with('{')) {
             continue;
         }
+        let end = format!("{}}}", &line[..line.len() - trimmed.len()]);
         if let Some(length) = lines[at..].iter().position(|it| *it == end) {
             found.push((name, length + 1));
         }
     }
     found
+}
+
+/// The source without comments and with its literals emptied, line for line: a brace or a `fn` in a string is no code.
+fn without_literals(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let inside_word = code.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        match literal(rest, inside_word) {
+            Some(length) => {
+                code.extend(rest[..length].chars().filter(|c| *c == '\n'));
+                rest = &rest[length..];
+            }
+            None => {
+                code.push(first);
+                rest = &rest[first.len_utf8()..];
+            }
+        }
+    }
+    code.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// The length of the comment, string or character that `rest` starts with. A lifetime is none of them.
+fn literal(rest: &str, inside_word: bool) -> Option<usize> {
+    if rest.starts_with("//") {
+        return Some(rest.find('\n').unwrap_or(rest.len()));
+    }
+    if rest.starts_with('"') {
+        return Some(quoted(rest, '"'));
+    }
+    if let Some(after) = rest.strip_prefix('\'') {
+        let character = after.starts_with('\\') || after.chars().nth(1) == Some('\'');
+        return character.then(|| quoted(rest, '\''));
+    }
+    let raw = rest.strip_prefix("br").or(rest.strip_prefix('r')).filter(|_| !inside_word)?;
+    let hashes = raw.len() - raw.trim_start_matches('#').len();
+    let body = raw[hashes..].strip_prefix('"')?;
+    let end = format!("\"{}", "#".repeat(hashes));
+    Some(rest.len() - body.len() + body.find(&end)? + end.len())
+}
+
+/// The length of what `rest` quotes, with both quotes; a backslash guards the character after it.
+fn quoted(rest: &str, quote: char) -> usize {
+    let mut guarded = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        if c == quote && !guarded {
+            return at + 1;
+        }
+        guarded = c == '\\' && !guarded;
+    }
+    rest.len()
+}
+
+#[test]
+fn what_a_string_holds_is_no_code() {
+    let text = "fn a<'a>(x: &'a str) {\n    let it = r#\"\n}\nfn b() {\n\"#;\n    let c = ['{', '\\''];\n}\n";
+    assert_eq!(functions(text), [("a".to_owned(), 7)]);
+    assert_eq!(
+        functions("    fn declared(\n        x: u8,\n    ) -> u8;\n    fn it() {\n    }\n"),
+        [("it".to_owned(), 2)]
+    );
 }
 
 fn function_name(line: &str) -> Option<String> {
@@ -127,27 +193,66 @@ fn deciding_does_no_io() {
 }
 
 #[test]
+fn every_crate_stands_on_a_floor() {
+    let homeless = members().into_iter().filter(|folder| floor(folder).is_none());
+    assert_none("crates without a floor", &homeless.collect::<Vec<_>>());
+}
+
+#[test]
 fn arrows_only_point_down() {
     let mut wrong = Vec::new();
-    for (folder, floor) in FLOORS.iter().filter(|(folder, _)| *folder != "src") {
-        let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a manifest");
-        for (below, of) in dependencies(&manifest) {
-            if of >= *floor {
-                wrong.push(format!("{folder} (floor {floor}) depends on {below} (floor {of})"));
+    for folder in members() {
+        for below in dependencies(&folder) {
+            let (from, to) = (floor(&folder), floor(&below));
+            if to >= from {
+                wrong.push(format!("{folder} (floor {from:?}) depends on {below} (floor {to:?})"));
             }
         }
     }
     assert_none("dependencies that do not point down", &wrong);
 }
 
-/// The workspace's crates that a manifest names outside its development dependencies, with their floors.
-fn dependencies(manifest: &str) -> Vec<(&'static str, u8)> {
+#[test]
+fn only_the_front_door_opens_the_store() {
+    let opens = |folder: &String| dependencies(folder).iter().any(|it| it == "controlplane/store");
+    let wrong = members().into_iter().filter(|it| !OPENS_THE_STORE.contains(&it.as_str()) && opens(it));
+    assert_none("crates that go round the API", &wrong.collect::<Vec<_>>());
+}
+
+/// The floor of a crate's folder, by the longest entry that the folder is or lies in.
+fn floor(folder: &str) -> Option<u8> {
+    let holds = |it: &str| Path::new(folder).starts_with(it);
+    FLOORS.iter().filter(|(it, _)| holds(it)).max_by_key(|(it, _)| it.len()).map(|(_, floor)| *floor)
+}
+
+/// The folders of the workspace's members, as the root's manifest lists them.
+fn members() -> Vec<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the root's manifest");
+    let (_, list) = manifest.split_once("members = [").expect("members");
+    let list = list.split(']').next().unwrap_or_default();
+    list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The members that a crate's manifest names outside its development dependencies.
+fn dependencies(folder: &str) -> Vec<String> {
+    let manifest = manifest(folder);
     let shipped = manifest.split("[dev-dependencies]").next().unwrap_or_default();
-    let named = |folder: &str| {
-        let name = format!("pintle-{}", folder.rsplit('/').next().unwrap_or(folder));
-        shipped.lines().any(|line| line.starts_with(&format!("{name}.")) || line.starts_with(&format!("{name} ")))
+    let names = |member: &String| {
+        let name = package(member);
+        shipped.lines().any(|line| line.strip_prefix(&name).is_some_and(|after| after.starts_with(['.', ' '])))
     };
-    FLOORS.iter().copied().filter(|(folder, _)| *folder != "src" && named(folder)).collect()
+    members().into_iter().filter(names).collect()
+}
+
+fn manifest(folder: &str) -> String {
+    fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a member's manifest")
+}
+
+/// What `folder`'s crate is called: the value of its manifest's first `name`.
+fn package(folder: &str) -> String {
+    let manifest = manifest(folder);
+    let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).expect("a package's name");
+    name.trim_matches('"').to_owned()
 }
 
 #[test]
