@@ -24,7 +24,6 @@ use crate::{bootstrap, services};
 pub struct ApiServer {
     pub config: Config,
     pub(crate) caches: Arc<Caches>,
-    pub(crate) store: Arc<dyn Store>,
     pub(crate) services: Allocators,
     pub(crate) in_flight: InFlight,
     pub(crate) telemetry: Telemetry,
@@ -43,7 +42,7 @@ impl ApiServer {
         metrics: &Metrics,
         cancel: CancellationToken,
     ) -> anyhow::Result<Arc<Self>> {
-        let caches = Caches::open(store.clone(), kinds::all(), cancel.clone()).await.context("filling the caches")?;
+        let caches = Caches::open(store, kinds::all(), cancel.clone()).await.context("filling the caches")?;
         let services = Allocators::new(&config).context("reading the ranges of Services")?;
         let rbac = Rbac::start(&caches, cancel.clone())?;
         let server = Arc::new(Self {
@@ -53,7 +52,6 @@ impl ApiServer {
             telemetry: Telemetry::new(metrics),
             config,
             caches,
-            store,
             services,
             cancel,
         });

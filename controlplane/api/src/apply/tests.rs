@@ -1,3 +1,5 @@
+//! Server-side apply: who owns what, conflicts, and what goes when its owner lets it go.
+
 use serde_json::json;
 
 use super::*;

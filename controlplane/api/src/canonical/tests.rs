@@ -1,3 +1,5 @@
+//! Canonical form: what Go would write of an object, in its order, and its words for what does not fit.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The table of facts as its readers ask it: kinds, pointers, omission, list types and their keys.
+
 use super::*;
 
 fn field(package: &str, ty: &str, name: &str) -> &'static Field {

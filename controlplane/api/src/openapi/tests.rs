@@ -1,3 +1,5 @@
+//! The OpenAPI documents: what they list, and that what they list exists.
+
 use super::*;
 
 #[test]

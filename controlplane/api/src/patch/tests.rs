@@ -1,3 +1,5 @@
+//! JSON, merge and strategic merge patches, and the errors that users read.
+
 use serde_json::json;
 
 use super::*;

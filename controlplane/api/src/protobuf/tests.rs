@@ -1,3 +1,5 @@
+//! Objects to protobuf and back, and bytes that are not what they say.
+
 use serde_json::json;
 
 use super::*;

@@ -185,10 +185,10 @@ fn same_metadata(new: &Value, old: &Value) -> bool {
 pub fn deletes(new: &Value, old: &Value, kind: &Kind) -> bool {
     let meta = &old["metadata"];
     let waits = |list: &Value| list.as_array().is_some_and(|l| !l.is_empty());
-    !waits(&new["metadata"]["finalizers"])
-        && !meta["deletionTimestamp"].is_null()
-        && meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
-        && !(is_namespace(kind) && waits(&new["spec"]["finalizers"]))
+    let deleting =
+        !meta["deletionTimestamp"].is_null() && meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0;
+    let held = is_namespace(kind) && waits(&new["spec"]["finalizers"]);
+    deleting && !held && !waits(&new["metadata"]["finalizers"])
 }
 
 pub fn is_namespace(kind: &Kind) -> bool {
