@@ -11,6 +11,19 @@ use crate::config::Config;
 use crate::progress::say;
 use crate::{down, host, parts};
 
+/// What containerd, its shims and CNI make outside the folders they were given, the innermost first. Others use them
+/// too, so they go only where they are empty.
+const RUNTIME_FOLDERS: [&str; 8] = [
+    "/run/containerd/runc/k8s.io",
+    "/run/containerd/runc",
+    "/run/containerd/s",
+    "/run/containerd",
+    "/run/netns",
+    "/var/lib/cni/results",
+    "/var/lib/cni",
+    "/etc/cni",
+];
+
 pub async fn run(config: &Config, sure: bool) -> anyhow::Result<()> {
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "not root: run it with sudo");
     anyhow::ensure!(sure, "this removes the cluster with everything in it: say `pintle reset --yes`");
@@ -115,9 +128,9 @@ fn files(config: &Config, removed: &mut Removed) -> anyhow::Result<()> {
         removed.all("file", vec![config.kubeconfig.display().to_string()]);
     }
     // what a person put there stays: only empty folders go
-    let emptied =
+    let configured =
         [config.kubeconfig.parent(), Some(config.cni_conf_dir.as_path()), Some(config.pod_manifest_path.as_path())];
-    for folder in emptied.into_iter().flatten() {
+    for folder in configured.into_iter().flatten().chain(RUNTIME_FOLDERS.map(Path::new)) {
         if fs::remove_dir(folder).is_ok() {
             removed.all("empty folder", vec![folder.display().to_string()]);
         }

@@ -32,9 +32,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         () = cancel.cancelled() => Ok(()),
     };
     let result = match result {
+        // told to stop, the parts end by themselves: that is no failure of theirs
         Ok(()) => tokio::select! {
-            error = parts.failed() => Err(error),
+            biased;
             () = cancel.cancelled() => Ok(()),
+            error = parts.failed() => Err(error),
         },
         Err(error) => Err(error),
     };
