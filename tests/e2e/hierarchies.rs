@@ -1,0 +1,86 @@
+//! The cgroup hierarchies of this machine, v1 and v2, and a cgroup of our own in each, which is the root of all that the
+//! stories' processes see.
+//!
+//! Must not know: what runs in them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+
+/// One mounted hierarchy.
+#[derive(Debug, Clone)]
+pub struct Hierarchy {
+    pub mounted: PathBuf,
+    pub v2: bool,
+    /// v1: its controllers or name, as mount(2) wants them.
+    options: String,
+}
+
+/// Every hierarchy that is mounted.
+pub fn all() -> Vec<Hierarchy> {
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("the mounts");
+    table.lines().filter_map(parse).collect()
+}
+
+/// A line of mountinfo(5), where it is of a cgroup hierarchy.
+fn parse(line: &str) -> Option<Hierarchy> {
+    let (place, system) = line.split_once(" - ")?;
+    let mut system = system.split(' ');
+    let kind = system.next()?;
+    let named = |it: &&str| !["rw", "ro", "xattr", "noprefix", "clone_children"].contains(it) && !it.contains('/');
+    let options: Vec<&str> = system.nth(1)?.split(',').filter(named).collect();
+    let mounted = PathBuf::from(place.split(' ').nth(4)?);
+    let ours = kind == "cgroup" || kind == "cgroup2";
+    ours.then(|| Hierarchy { mounted, v2: kind == "cgroup2", options: options.join(",") })
+}
+
+impl Hierarchy {
+    /// Makes a cgroup of that name below the one we are in (v2: below the root, where controllers can be handed down).
+    pub fn make(&self, name: &str) -> PathBuf {
+        let dir = self.mounted.join(self.own()).join(name);
+        fs::create_dir_all(&dir).expect("a cgroup of our own");
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            // v1's cpusets begin empty and take no process then
+            if let Ok(inherited) = fs::read(dir.with_file_name(file)) {
+                let _ = fs::write(dir.join(file), inherited);
+            }
+        }
+        dir
+    }
+
+    fn own(&self) -> String {
+        let table = fs::read_to_string("/proc/self/cgroup").expect("our cgroups");
+        let ours = table.lines().filter(|_| !self.v2).find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            (controllers == self.options).then(|| path.trim_start_matches('/').to_owned())
+        });
+        ours.unwrap_or_default()
+    }
+
+    /// Mounts it at the same place once more: in a cgroup namespace, that shows the namespace's part alone.
+    pub fn mount_again(&self) {
+        fs::create_dir_all(&self.mounted).expect("a mount point");
+        let kind = if self.v2 { "cgroup2" } else { "cgroup" };
+        let options = (!self.v2).then_some(self.options.as_str());
+        mount(Some(kind), &self.mounted, Some(kind), MsFlags::empty(), options).expect("a cgroup mount");
+        if self.v2 && self.mounted.join("cgroup.controllers").exists() {
+            // a cgroup that hands controllers down holds no process itself
+            let init = self.mounted.join("init");
+            fs::create_dir_all(&init).expect("a cgroup");
+            fs::write(init.join("cgroup.procs"), "0").expect("a cgroup that takes us");
+        }
+    }
+}
+
+/// Removes a cgroup with all below it; what is busy stays, and is told.
+pub fn remove(dir: &Path) {
+    for child in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&child.path());
+        }
+    }
+    if let Err(error) = fs::remove_dir(dir) {
+        eprintln!("left behind: {} ({error})", dir.display());
+    }
+}

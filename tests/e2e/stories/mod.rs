@@ -1,0 +1,67 @@
+//! The stories, in the order in which they happen to the one cluster.
+//!
+//! Must not know: how a machine or a cluster is made.
+
+mod apply;
+mod change;
+mod errors;
+mod inside;
+mod look;
+mod network;
+mod node;
+mod whole;
+
+use crate::cluster::Cluster;
+
+/// Something a user does, with what they may expect of it.
+pub struct Story {
+    pub name: &'static str,
+    pub tell: fn(&mut Cluster),
+    /// It is told with kubectl, and skipped where there is none.
+    pub kubectl: bool,
+    /// It is told in every selection, for the others stand on it.
+    pub always: bool,
+}
+
+/// A story's name is its function's.
+macro_rules! story {
+    ($file:ident::$name:ident) => {
+        Story { name: stringify!($name), tell: $file::$name, kubectl: true, always: false }
+    };
+    ($file:ident::$name:ident, always) => {
+        Story { always: true, ..story!($file::$name) }
+    };
+    ($file:ident::$name:ident, without kubectl) => {
+        Story { kubectl: false, ..story!($file::$name, always) }
+    };
+}
+
+pub const STORIES: &[Story] = &[
+    story!(whole::a_machine_becomes_a_cluster, without kubectl),
+    story!(whole::a_second_start_is_refused),
+    story!(apply::one_file_makes_a_web_application, always),
+    story!(apply::settings_reach_the_containers),
+    story!(look::objects_are_shown_in_every_format),
+    story!(look::describe_tells_what_happened),
+    story!(look::the_api_describes_itself),
+    story!(look::permissions_can_be_asked_for),
+    story!(inside::logs_are_read_and_followed),
+    story!(inside::commands_run_in_containers),
+    story!(inside::files_are_copied_both_ways),
+    story!(inside::a_port_is_forwarded),
+    story!(network::a_service_is_reached_by_address_and_by_name),
+    story!(network::a_node_port_is_reached),
+    story!(network::a_service_without_endpoints_refuses),
+    story!(change::a_deployment_is_scaled),
+    story!(change::a_new_image_is_rolled_out_and_back),
+    story!(change::objects_are_labelled_patched_and_edited),
+    story!(change::apply_shows_and_makes_the_difference),
+    story!(errors::unknown_fields_and_invalid_objects_are_refused),
+    story!(errors::an_image_that_does_not_exist_is_told),
+    story!(node::a_container_that_ends_is_started_again),
+    story!(node::killing_pintle_touches_no_container),
+    story!(node::a_node_is_drained_and_comes_back),
+    story!(change::what_is_deleted_goes_with_all_it_owns),
+    story!(whole::stopping_leaves_containers_running),
+    story!(whole::reset_leaves_nothing, without kubectl),
+];

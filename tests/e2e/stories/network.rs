@@ -1,0 +1,40 @@
+//! Services: by address, by name, through the node's ports.
+//!
+//! Must not know: how packets find their way.
+
+use crate::cluster::Cluster;
+use crate::isolation::ADDRESS;
+
+pub fn a_service_is_reached_by_address_and_by_name(cluster: &mut Cluster) {
+    let address = cluster.sh("kubectl get service web -o jsonpath='{.spec.clusterIP}'");
+    cluster.reaches(&format!("curl -s --max-time 5 http://{address}/"), "web 1");
+    cluster.reaches(&format!("kubectl exec client -- timeout 5 wget -qO- http://{address}/"), "web 1");
+    for name in ["web", "web.default", "web.default.svc.cluster.local"] {
+        cluster.reaches(&format!("kubectl exec client -- timeout 5 wget -qO- http://{name}/"), "web 1");
+    }
+    let answer = cluster.sh("kubectl exec client -- nslookup web.default.svc.cluster.local 10.96.0.10");
+    assert!(answer.contains(&address), "{answer}");
+    let every =
+        format!("for i in $(seq 60); do curl -s --max-time 5 http://{address}/hostname; done | sort -u | wc -l");
+    assert_eq!(cluster.sh(&every), "3", "every pod gets its share");
+    cluster.reaches("kubectl exec deployment/web -- timeout 5 wget -qO- http://web/", "web 1");
+}
+
+pub fn a_node_port_is_reached(cluster: &mut Cluster) {
+    cluster.sh("kubectl expose deployment web --name=door --type=NodePort --port=80 --target-port=http");
+    let port = cluster.sh("kubectl get service door -o jsonpath='{.spec.ports[0].nodePort}'");
+    cluster.reaches(&format!("curl -s --max-time 5 http://{ADDRESS}:{port}/"), "web 1");
+    cluster.reaches(&format!("kubectl exec client -- timeout 5 wget -qO- http://{ADDRESS}:{port}/"), "web 1");
+    cluster.sh("kubectl delete service door");
+    let refused = format!("if curl -s --max-time 2 http://{ADDRESS}:{port}/; then echo open; else echo closed; fi");
+    cluster.reaches(&refused, "closed");
+}
+
+pub fn a_service_without_endpoints_refuses(cluster: &mut Cluster) {
+    cluster.sh("kubectl create service clusterip nobody --tcp=80:80");
+    let address = cluster.sh("kubectl get service nobody -o jsonpath='{.spec.clusterIP}'");
+    let refused = format!("curl -s --max-time 5 http://{address}/ || echo $?");
+    cluster.reaches(&refused, "7");
+    cluster.reaches("kubectl exec client -- timeout 5 wget -qO- http://nobody/ 2>&1 || true", "Connection refused");
+    cluster.sh("kubectl delete service nobody");
+}
