@@ -10,6 +10,7 @@ use pintle_api::status::Status;
 
 use crate::auth::user::{AUTHENTICATED, SERVICE_ACCOUNT_PREFIX};
 use crate::auth::{Attributes, UserInfo, forbidden};
+use crate::call::Call;
 use crate::handler::{InProcess, PeerCertificates};
 use crate::request::RequestInfo;
 use crate::server::ApiServer;
@@ -31,6 +32,11 @@ pub fn admit(server: &ApiServer, parts: &mut Parts, info: &RequestInfo) -> Resul
 /// Whether the user may, as the error a client reads.
 pub fn authorize(server: &ApiServer, asked: &Attributes<'_>) -> Result<(), Status> {
     server.authorizer.authorize(asked).map_err(|reason| forbidden(asked, &reason))
+}
+
+/// An update or an apply that is about to create its object needs the right to create, too.
+pub fn may_create(server: &ApiServer, call: &Call) -> Result<(), Status> {
+    authorize(server, &Attributes { verb: "create", ..attributes(&call.user, &call.info) })
 }
 
 fn attributes<'a>(user: &'a UserInfo, info: &'a RequestInfo) -> Attributes<'a> {

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::handler::in_flight::InFlight;
 use crate::services::Allocators;
 use crate::telemetry::Telemetry;
-use crate::{bootstrap, services};
+use crate::{bootstrap, expiry, services};
 
 pub struct ApiServer {
     pub config: Config,
@@ -57,6 +57,8 @@ impl ApiServer {
         });
         services::rebuild(&server);
         bootstrap::run(&server).await.context("creating the objects every cluster has")?;
+        let events = server.cache_of("", "events")?;
+        tokio::spawn(expiry::run(events, server.config.event_ttl, server.cancel.clone()));
         Ok(server)
     }
 

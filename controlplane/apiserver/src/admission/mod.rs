@@ -2,6 +2,7 @@
 //!
 //! Must not know: how a verb is carried out.
 
+mod escalation;
 mod namespace_lifecycle;
 mod nodes;
 mod priority;
@@ -82,6 +83,7 @@ pub async fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, obje
         return namespace_lifecycle::admit(server, attributes);
     }
     match (attributes.kind.group, attributes.kind.plural) {
+        ("rbac.authorization.k8s.io", _) => escalation::validate(server, attributes, object),
         ("scheduling.k8s.io", "priorityclasses") => priority::check_class(server, attributes, object),
         _ => Ok(()),
     }

@@ -11,6 +11,7 @@ use pintle_api::status::Status;
 use serde_json::Value;
 
 use super::{create_object, write};
+use crate::access;
 use crate::admission::{self, Attributes, Operation};
 use crate::body::RequestBody;
 use crate::cache::{CommitError, Stored};
@@ -55,6 +56,7 @@ pub async fn update(server: &Arc<ApiServer>, call: &Call, body: RequestBody) -> 
     if exists || !call.info.subresource.is_empty() || !traits::creates_on_update(call.kind) {
         return change(server, call, &options, Source::Sent(&sent)).await;
     }
+    access::may_create(server, call)?;
     let meta = metadata_mut(&mut sent);
     meta.remove("resourceVersion");
     meta.remove("uid");

@@ -82,6 +82,7 @@ async fn apply(server: &Arc<ApiServer>, call: &Call, options: &WriteOptions, byt
         let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
         return Err(Status::conflict(call.kind.plural, call.kind.group, &call.info.name, &why));
     }
+    crate::access::may_create(server, call)?;
     super::create::create_applied(server, call, make(None)?, options).await
 }
 
