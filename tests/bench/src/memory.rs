@@ -1,0 +1,33 @@
+//! `memory`: what the stack holds, and what it costs while nothing is asked of it.
+//!
+//! Must not know: the cluster's API.
+
+use std::time::Instant;
+
+use crate::arguments::Arguments;
+use crate::processes::{Selection, cpu_between};
+use crate::report::Report;
+
+pub async fn measure(arguments: &Arguments, stack: &Selection, report: &mut Report) {
+    let programs = stack.memory();
+    if programs.is_empty() {
+        report.did("memory: no process matches; --match and --pid name them");
+        return;
+    }
+    for (name, program) in &programs {
+        let label = format!("PSS, {name} ({})", program.processes);
+        report.figure("memory", label, program.pss_kib as f64 / 1024.0, "MiB");
+    }
+    report.figure("memory", "PSS, all", total_mib(stack), "MiB");
+    let window = arguments.window();
+    report.did(format!("memory: PSS of {} programs, then their CPU time over {window:?}", programs.len()));
+    let (before, began) = (stack.cpu(), Instant::now());
+    tokio::time::sleep(window).await;
+    let used = cpu_between(&before, &stack.cpu());
+    report.figure("memory", "CPU, all", used / began.elapsed().as_secs_f64(), "ms/s");
+}
+
+/// PSS of all processes of the stack, in MiB.
+pub fn total_mib(stack: &Selection) -> f64 {
+    stack.memory().values().map(|program| program.pss_kib).sum::<u64>() as f64 / 1024.0
+}
