@@ -55,7 +55,7 @@ pub fn init() -> ExitCode {
     mounts();
     links();
     let program = std::env::current_exe().expect("this program");
-    let stories = Command::new(program).arg(INSIDE).spawn().expect("the stories").id();
+    let stories = Command::new(program).arg(INSIDE).env("TMPDIR", SCRATCH).spawn().expect("the stories").id();
     loop {
         match wait().expect("children") {
             WaitStatus::Exited(pid, code) if pid.as_raw().unsigned_abs() == stories => {

@@ -32,6 +32,12 @@ pub fn commands_run_in_containers(cluster: &mut Cluster) {
     assert!(unknown.contains("executable file not found in $PATH"), "{unknown}");
 }
 
+pub fn a_terminal_is_attached_to_a_new_pod(cluster: &mut Cluster) {
+    let said = cluster.sh("echo ahoy | kubectl run parrot --rm -i --restart=Never --image=$SHELL_IMAGE -- cat");
+    assert!(said.contains("ahoy") && said.contains("pod \"parrot\" deleted"), "{said}");
+    cluster.sh("kubectl wait --for=delete pod/parrot --timeout=30s");
+}
+
 pub fn files_are_copied_both_ways(cluster: &mut Cluster) {
     cluster.sh("head -c 3000000 /dev/urandom > cargo && kubectl cp cargo shell:/tmp/cargo");
     cluster.sh("kubectl cp shell:/tmp/cargo back && cmp cargo back");

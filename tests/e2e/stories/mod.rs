@@ -9,6 +9,7 @@ mod inside;
 mod look;
 mod network;
 mod node;
+mod pods;
 mod whole;
 
 use crate::cluster::Cluster;
@@ -38,7 +39,7 @@ macro_rules! story {
 
 pub const STORIES: &[Story] = &[
     story!(whole::a_machine_becomes_a_cluster, without kubectl),
-    story!(whole::a_second_start_is_refused),
+    story!(whole::a_start_that_cannot_work_says_why, without kubectl),
     story!(apply::one_file_makes_a_web_application, always),
     story!(apply::settings_reach_the_containers),
     story!(look::objects_are_shown_in_every_format),
@@ -49,7 +50,16 @@ pub const STORIES: &[Story] = &[
     story!(inside::commands_run_in_containers),
     story!(inside::files_are_copied_both_ways),
     story!(inside::a_port_is_forwarded),
+    story!(inside::a_terminal_is_attached_to_a_new_pod),
+    story!(pods::init_containers_run_one_after_the_other),
+    story!(pods::a_failing_probe_restarts_or_takes_out_of_service),
+    story!(pods::a_volume_follows_its_config_map),
+    story!(pods::a_static_pod_lives_with_its_file),
+    story!(pods::a_daemon_runs_on_every_node),
+    story!(pods::a_job_that_fails_is_given_up),
     story!(network::a_service_is_reached_by_address_and_by_name),
+    story!(network::a_headless_service_names_its_pods),
+    story!(network::a_client_stays_with_its_pod),
     story!(network::a_node_port_is_reached),
     story!(network::a_service_without_endpoints_refuses),
     story!(change::a_deployment_is_scaled),

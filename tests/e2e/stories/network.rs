@@ -20,6 +20,26 @@ pub fn a_service_is_reached_by_address_and_by_name(cluster: &mut Cluster) {
     cluster.reaches("kubectl exec deployment/web -- timeout 5 wget -qO- http://web/", "web 1");
 }
 
+pub fn a_headless_service_names_its_pods(cluster: &mut Cluster) {
+    cluster.sh("kubectl create service clusterip crew --clusterip=None --tcp=80:80");
+    cluster.sh("kubectl set selector service crew app=web");
+    let addresses = cluster.sh("kubectl get pods -l app=web -o jsonpath='{.items[*].status.podIP}'");
+    for address in addresses.split(' ') {
+        cluster.reaches("kubectl exec client -- nslookup crew.default.svc.cluster.local 10.96.0.10", address);
+    }
+    cluster.sh("kubectl delete service crew");
+}
+
+pub fn a_client_stays_with_its_pod(cluster: &mut Cluster) {
+    cluster.sh("kubectl expose deployment web --name=loyal --port=80 --target-port=http --session-affinity=ClientIP");
+    let address = cluster.sh("kubectl get service loyal -o jsonpath='{.spec.clusterIP}'");
+    cluster.reaches(&format!("curl -s --max-time 5 http://{address}/"), "web 1");
+    let every =
+        format!("for i in $(seq 30); do curl -s --max-time 5 http://{address}/hostname; done | sort -u | wc -l");
+    assert_eq!(cluster.sh(&every), "1");
+    cluster.sh("kubectl delete service loyal");
+}
+
 pub fn a_node_port_is_reached(cluster: &mut Cluster) {
     cluster.sh("kubectl expose deployment web --name=door --type=NodePort --port=80 --target-port=http");
     let port = cluster.sh("kubectl get service door -o jsonpath='{.spec.ports[0].nodePort}'");

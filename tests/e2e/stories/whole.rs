@@ -3,6 +3,7 @@
 //! Must not know: what runs in it.
 
 use crate::cluster::Cluster;
+use crate::isolation::SCRATCH;
 use crate::traces::Traces;
 
 pub fn a_machine_becomes_a_cluster(cluster: &mut Cluster) {
@@ -11,11 +12,24 @@ pub fn a_machine_becomes_a_cluster(cluster: &mut Cluster) {
     assert_eq!(cluster.sh("stat -c %a /etc/pintle/admin.kubeconfig"), "600");
 }
 
-pub fn a_second_start_is_refused(cluster: &mut Cluster) {
-    let said = cluster.pintle("up").output().expect("pintle");
-    assert!(!said.status.success());
-    let said = String::from_utf8_lossy(&said.stderr).into_owned();
-    assert!(said.contains("pintle runs already"), "{said}");
+pub fn a_start_that_cannot_work_says_why(cluster: &mut Cluster) {
+    let refused = |arguments: &[&str]| {
+        let said = cluster.pintle("up").args(arguments).output().expect("pintle");
+        assert_eq!(said.status.code(), Some(1), "pintle up {arguments:?}");
+        String::from_utf8_lossy(&said.stderr).into_owned()
+    };
+    let said = refused(&[]);
+    assert!(said.contains("pintle runs already (pid "), "{said}");
+    let elsewhere = format!("{SCRATCH}/elsewhere");
+    let said = refused(&["--run-dir", &elsewhere, "--data-dir", &elsewhere]);
+    assert!(said.contains("port 6443, which the API server needs, is taken by pintle (pid "), "{said}");
+    assert!(said.contains("port 10250, which the kubelet needs"), "{said}");
+    let file = format!("{SCRATCH}/broken.yaml");
+    std::fs::write(&file, "secureport: 6443\n").expect("a file");
+    let said = refused(&["--config", &file]);
+    assert!(said.contains(&file) && said.contains("unknown field `secureport`"), "{said}");
+    let said = refused(&["--cluster-cidr", "10.96.0.0/16"]);
+    assert!(said.contains("overlap"), "{said}");
 }
 
 pub fn stopping_leaves_containers_running(cluster: &mut Cluster) {

@@ -1,0 +1,128 @@
+//! What pods do by their specification: init containers, probes, volumes, static pods, daemons, jobs that fail.
+//!
+//! Must not know: how the kubelet decides.
+
+use crate::cluster::Cluster;
+
+/// Applies YAML in which the images' variables stand.
+#[track_caller]
+fn apply(cluster: &Cluster, yaml: &str) {
+    cluster.sh(&format!("kubectl apply -f - <<EOF\n{yaml}\nEOF"));
+}
+
+pub fn init_containers_run_one_after_the_other(cluster: &mut Cluster) {
+    apply(
+        cluster,
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: launch }
+spec:
+  restartPolicy: Never
+  initContainers:
+    - { name: first, image: $SHELL_IMAGE, command: [sh, -c, "echo first > /hold/log"], volumeMounts: [{ name: hold, mountPath: /hold }] }
+    - { name: beside, image: $SHELL_IMAGE, restartPolicy: Always, volumeMounts: [{ name: hold, mountPath: /hold }] }
+    - { name: second, image: $SHELL_IMAGE, command: [sh, -c, "echo second >> /hold/log"], volumeMounts: [{ name: hold, mountPath: /hold }] }
+  containers:
+    - { name: main, image: $SHELL_IMAGE, command: [cat, /hold/log], volumeMounts: [{ name: hold, mountPath: /hold }] }
+  volumes: [{ name: hold, emptyDir: { medium: Memory } }]
+"#,
+    );
+    cluster.sh("kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/launch --timeout=60s");
+    assert_eq!(cluster.sh("kubectl logs launch -c main"), "first\nsecond");
+    cluster.sh("kubectl delete pod launch --timeout=60s");
+}
+
+pub fn a_failing_probe_restarts_or_takes_out_of_service(cluster: &mut Cluster) {
+    apply(
+        cluster,
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: patient, labels: { app: patient } }
+spec:
+  terminationGracePeriodSeconds: 2
+  containers:
+    - name: patient
+      image: $WEB1
+      readinessProbe: { exec: { command: [test, -e, /www/hostname] }, periodSeconds: 1, failureThreshold: 1 }
+      livenessProbe: { httpGet: { path: /healthz, port: 80 }, periodSeconds: 1, failureThreshold: 1 }
+"#,
+    );
+    cluster.sh("kubectl expose pod patient --port=80");
+    cluster.sh("kubectl wait --for=condition=Ready pod/patient --timeout=60s");
+    let ready = "endpointslice -l kubernetes.io/service-name=patient --timeout=30s";
+    cluster.sh(&format!("kubectl wait --for=jsonpath='{{.endpoints[0].conditions.ready}}'=true {ready}"));
+    cluster.sh("kubectl exec patient -- rm /www/hostname");
+    cluster.sh("kubectl wait --for=condition=Ready=false pod/patient --timeout=30s");
+    cluster.sh(&format!("kubectl wait --for=jsonpath='{{.endpoints[0].conditions.ready}}'=false {ready}"));
+    cluster.sh("kubectl exec patient -- rm /www/healthz");
+    cluster.sh("kubectl wait --for=jsonpath='{.status.containerStatuses[0].restartCount}'=1 pod/patient --timeout=60s");
+    let events = cluster.sh("kubectl events --for pod/patient");
+    assert!(events.contains("Liveness probe failed: HTTP probe failed with statuscode: 404"), "{events}");
+    assert!(events.contains("Container patient failed liveness probe, will be restarted"), "{events}");
+    cluster.sh("kubectl wait --for=condition=Ready pod/patient --timeout=60s");
+    cluster.sh("kubectl delete service/patient pod/patient --timeout=60s");
+}
+
+pub fn a_volume_follows_its_config_map(cluster: &mut Cluster) {
+    cluster.sh(r#"kubectl patch configmap page --type=merge -p '{"data":{"motd":"all hands"}}'"#);
+    let read = "kubectl exec deployment/web -- sh -c 'until grep -s \"all hands\" /etc/page/motd; do sleep 0.2; done'";
+    assert_eq!(cluster.sh(read), "all hands");
+    cluster.sh("kubectl apply -f web.yaml");
+}
+
+pub fn a_static_pod_lives_with_its_file(cluster: &mut Cluster) {
+    cluster.sh(
+        "mkdir -p /etc/kubernetes/manifests && cat > /etc/kubernetes/manifests/anchor.yaml <<EOF
+{apiVersion: v1, kind: Pod, metadata: {name: anchor}, spec: {terminationGracePeriodSeconds: 1, containers: [{name: anchor, image: $SHELL_IMAGE}]}}
+EOF",
+    );
+    let mirror = format!("pod/anchor-{}", crate::isolation::HOST_NAME);
+    cluster.sh(&format!("kubectl wait --for=create {mirror} --timeout=60s"));
+    cluster.sh(&format!("kubectl wait --for=condition=Ready {mirror} --timeout=60s"));
+    cluster.sh("rm /etc/kubernetes/manifests/anchor.yaml");
+    cluster.sh(&format!("kubectl wait --for=delete {mirror} --timeout=60s"));
+    cluster.sh("rmdir /etc/kubernetes/manifests /etc/kubernetes");
+}
+
+pub fn a_daemon_runs_on_every_node(cluster: &mut Cluster) {
+    apply(
+        cluster,
+        "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: { name: lookout }
+spec:
+  selector: { matchLabels: { app: lookout } }
+  template:
+    metadata: { labels: { app: lookout } }
+    spec: { terminationGracePeriodSeconds: 1, containers: [{ name: lookout, image: $SHELL_IMAGE }] }
+",
+    );
+    cluster.sh("kubectl rollout status daemonset/lookout --timeout=60s");
+    cluster.sh("kubectl delete daemonset lookout --cascade=foreground --timeout=60s");
+    assert_eq!(cluster.sh("kubectl get pods -l app=lookout -o name"), "");
+}
+
+pub fn a_job_that_fails_is_given_up(cluster: &mut Cluster) {
+    apply(
+        cluster,
+        "
+apiVersion: batch/v1
+kind: Job
+metadata: { name: hopeless }
+spec:
+  backoffLimit: 0
+  template:
+    spec: { restartPolicy: Never, containers: [{ name: c, image: $SHELL_IMAGE, command: [sh, -c, exit 3] }] }
+",
+    );
+    cluster.sh("kubectl wait --for=condition=Failed job/hopeless --timeout=60s");
+    let reason = "{.status.conditions[?(@.type==\"Failed\")].reason}";
+    assert_eq!(cluster.sh(&format!("kubectl get job hopeless -o jsonpath='{reason}'")), "BackoffLimitExceeded");
+    let code = "{.items[0].status.containerStatuses[0].state.terminated.exitCode}";
+    let pods = format!("kubectl get pods -l batch.kubernetes.io/job-name=hopeless -o jsonpath='{code}'");
+    assert_eq!(cluster.sh(&pods), "3");
+    cluster.sh("kubectl delete job hopeless --timeout=60s");
+}
