@@ -211,10 +211,11 @@ impl Cache {
     pub async fn at_least(&self, revision: u64, timeout: Duration) -> Result<(), Status> {
         let mut seen = self.seen.subscribe();
         let reached = tokio::time::timeout(timeout, seen.wait_for(|seen| *seen >= revision)).await;
-        let current = *self.seen.borrow();
-        if matches!(reached, Ok(Ok(_))) {
+        // what was reached holds the channel's read lock: a second read here would wait for a writer that waits for it
+        if reached.is_ok_and(|seen| seen.is_ok()) {
             return Ok(());
         }
+        let current = *self.seen.borrow();
         let message = format!("Timeout: Too large resource version: {revision}, current: {current}");
         let mut status = Status::new(504, "Timeout", message);
         let cause = json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
