@@ -29,6 +29,13 @@ pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, q
             server.telemetry.text().into(),
         ),
         "" => render::value(200, &json!({ "paths": paths() }), accepted),
+        "/.well-known/openid-configuration" => {
+            render::with_type(200, "application/json", issuer(server).to_string().into())
+        }
+        "/openid/v1/jwks" => {
+            let keys = server.authenticator.tokens.jwks();
+            render::with_type(200, "application/jwk-set+json", keys.to_string().into())
+        }
         "/openapi/v2" => render::value(200, &openapi::v2(), Accepted::default()),
         "/openapi/v3" => render::value(200, &openapi::v3_index(), Accepted::default()),
         "/api" | "/apis" => discover(parts, path, accepted),
@@ -43,6 +50,15 @@ pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, q
         },
         _ => render::nothing_here(),
     }
+}
+
+/// Where others find the keys that verify service-account tokens (OpenID Connect discovery, as upstream serves it).
+fn issuer(server: &ApiServer) -> Value {
+    let issuer = &server.authenticator.tokens.issuer;
+    json!({
+        "issuer": issuer, "jwks_uri": format!("{issuer}/openid/v1/jwks"), "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"],
+    })
 }
 
 fn version() -> Value {
@@ -71,7 +87,18 @@ fn paths() -> Vec<String> {
         all.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }
     all.extend(
-        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned),
+        [
+            "/.well-known/openid-configuration",
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/openid/v1/jwks",
+            "/readyz",
+            "/version",
+        ]
+        .map(str::to_owned),
     );
     all.sort();
     all
