@@ -66,7 +66,6 @@ pub struct Config {
     /// Taken from capacity: resource name to quantity.
     pub kube_reserved: BTreeMap<String, String>,
     pub system_reserved: BTreeMap<String, String>,
-    pub allowed_unsafe_sysctls: Vec<String>,
 }
 
 /// How the server on 10250 shows itself and whom it trusts, all PEM.
@@ -139,7 +138,6 @@ impl Default for Config {
             seccomp_default: false,
             kube_reserved: BTreeMap::new(),
             system_reserved: BTreeMap::new(),
-            allowed_unsafe_sysctls: Vec::new(),
         }
     }
 }

@@ -57,7 +57,6 @@ pub struct KubeletConfiguration {
     seccomp_default: Option<bool>,
     kube_reserved: Option<BTreeMap<String, String>>,
     system_reserved: Option<BTreeMap<String, String>>,
-    allowed_unsafe_sysctls: Option<Vec<String>>,
     register_with_taints: Option<Vec<Taint>>,
     register_node: Option<bool>,
     #[serde(rename = "providerID")]
@@ -152,7 +151,6 @@ impl KubeletConfiguration {
         set(&mut config.seccomp_default, self.seccomp_default);
         set(&mut config.kube_reserved, self.kube_reserved);
         set(&mut config.system_reserved, self.system_reserved);
-        set(&mut config.allowed_unsafe_sysctls, self.allowed_unsafe_sysctls);
         set(&mut config.register_with_taints, self.register_with_taints);
         set(&mut config.register_node, self.register_node);
         set(&mut config.pod_logs_dir, self.pod_logs_dir);

@@ -204,7 +204,9 @@ fn arrows_only_point_down() {
     for folder in members() {
         for below in dependencies(&folder) {
             let (from, to) = (floor(&folder), floor(&below));
-            if to >= from {
+            // what tests and benchmarks stand on; nothing that ships may
+            let harness = below == "tests/harness" && folder.starts_with("tests/");
+            if to >= from && !harness {
                 wrong.push(format!("{folder} (floor {from:?}) depends on {below} (floor {to:?})"));
             }
         }
