@@ -46,7 +46,7 @@ spec:
     - name: patient
       image: $WEB1
       readinessProbe: { exec: { command: [test, -e, /www/hostname] }, periodSeconds: 1, failureThreshold: 1 }
-      livenessProbe: { httpGet: { path: /healthz, port: 80 }, periodSeconds: 1, failureThreshold: 1 }
+      livenessProbe: { httpGet: { path: /healthz, port: 80 }, periodSeconds: 1, failureThreshold: 3 }
 "#,
     );
     cluster.sh("kubectl expose pod patient --port=80");
