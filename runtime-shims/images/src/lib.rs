@@ -1,0 +1,3 @@
+//! Images: pulled, verified, unpacked once, shared.
+//!
+//! Must not know: containers, sandboxes, CRI.

@@ -1,0 +1,3 @@
+//! The containers' parent: the protocol spoken with it, and the program itself.
+//!
+//! Must not know: CRI, OCI, images, networks.
