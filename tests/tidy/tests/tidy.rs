@@ -8,19 +8,26 @@ const MOST_FUNCTION_LINES: usize = 60;
 
 /// A folder of crates and its floor. An arrow only points down; peers on a floor do not import each other.
 const FLOORS: &[(&str, u8)] = &[
-    ("tests", 3),
-    ("kubelet", 2),
-    ("proxy", 2),
-    ("controlplane/apiserver", 2),
-    ("controlplane/scheduler", 2),
-    ("controlplane/controllers", 2),
+    ("tests", 4),
+    ("kubelet", 3),
+    ("proxy", 3),
+    ("runtime-shims/oci", 3),
+    ("runtime-shims/containerd", 3),
+    ("runtime-shims/conformance", 3),
+    ("controlplane/apiserver", 3),
+    ("controlplane/scheduler", 3),
+    ("controlplane/controllers", 3),
+    ("runtime-shims/bundle", 2),
     ("runtime-shims/cri", 1),
     ("runtime-shims/cni", 1),
+    ("runtime-shims/images", 1),
+    ("runtime-shims/launch", 1),
     ("controlplane/client", 1),
     ("controlplane/store", 1),
     ("controlplane/pki", 1),
     ("daemon", 0),
     ("controlplane/api", 0),
+    ("runtime-shims/monitor", 0),
 ];
 
 /// Who may open the store: everybody else meets the objects through a `kube::Client`.
