@@ -102,7 +102,9 @@ fn remove_all(paths: Vec<PathBuf>) -> Result<Vec<String>> {
 
 fn configuration(pod_cidr: &str, data_dir: &Path) -> String {
     let plugin = json!({ "type": PLUGIN_NAME, "bridge": BRIDGE, "podCIDR": pod_cidr, "dataDir": data_dir });
-    let list = json!({ "cniVersion": "1.0.0", "name": "pintle", "plugins": [plugin] });
+    // Runtimes that do not know the list of versions (before CNI 1.1) go by the single one.
+    let versions = ["1.0.0", "1.1.0"];
+    let list = json!({ "cniVersion": "1.0.0", "cniVersions": versions, "name": "pintle", "plugins": [plugin] });
     format!("{list:#}\n")
 }
 

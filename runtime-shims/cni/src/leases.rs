@@ -118,10 +118,10 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Network;
+    use crate::request::Conf;
 
     fn range() -> Range {
-        Network::parse(br#"{"podCIDR":"10.0.0.0/29"}"#).unwrap().range().unwrap()
+        Conf::parse(br#"{"podCIDR":"10.0.0.0/29"}"#).unwrap().range().unwrap()
     }
 
     fn pod(name: &str) -> Attachment {

@@ -1,4 +1,5 @@
-//! Pintle's own CNI plugin: a bridge, a veth pair per pod, addresses from the node's pod CIDR, kept on disk.
+//! The pod network: CNI as a runtime calls it ([`Network`]), and Pintle's own plugin: a bridge, a veth pair per pod,
+//! addresses from the node's pod CIDR, kept on disk.
 //!
 //! Pods get a /32 and reach everything, their neighbours too, through the bridge's address: so every packet passes the
 //! host's IP stack, and translated connections between pods of one node come back right without br_netfilter.
@@ -6,6 +7,7 @@
 //! Relied on: masquerading of what leaves the pod network, and host ports, are the proxy's.
 //! Must not know: Kubernetes, CRI, or who programs the packet filter.
 
+mod caller;
 mod cleanup;
 pub mod conf;
 mod error;
@@ -16,5 +18,7 @@ pub mod plugin;
 mod request;
 mod result;
 
+pub use caller::{Bandwidth, CallError, Capabilities, Dns, INTERFACE, Network, PluginError, Pod, PortMapping};
 pub use cleanup::cleanup;
 pub use conf::PLUGIN_NAME;
+pub use result::{AddResult, Address, Interface, Route};

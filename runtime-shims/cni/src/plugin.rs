@@ -15,10 +15,10 @@ use sha2::{Digest, Sha256};
 use crate::conf::PLUGIN_NAME;
 use crate::error::{CniError, Code, Context, Result};
 use crate::leases::Leases;
-use crate::links::{Links, Pair};
+use crate::links::{Link, Links, Pair};
 use crate::namespace;
-use crate::request::{Attachment, Network, Target, VERSIONS};
-use crate::result::{Attached, loopback};
+use crate::request::{Attachment, Conf, Target, VERSIONS};
+use crate::result::{AddResult, Address, Interface, Route};
 
 /// How the program ends: its exit code, and what it prints (nothing, a result, or an error).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn carry_out(env: &HashMap<String, String>, stdin: &[u8]) -> Result<String> {
     if command == "VERSION" {
         return Ok(json!({ "cniVersion": "1.1.0", "supportedVersions": VERSIONS }).to_string());
     }
-    let network = Network::parse(stdin)?;
+    let network = Conf::parse(stdin)?;
     let loopback = network.plugin == "loopback";
     let silent = |done: Result<()>| done.map(|()| String::new());
     match command {
@@ -82,7 +82,7 @@ fn carry_out(env: &HashMap<String, String>, stdin: &[u8]) -> Result<String> {
     }
 }
 
-fn add(network: &Network, target: &Target) -> Result<String> {
+fn add(network: &Conf, target: &Target) -> Result<String> {
     let range = network.range()?;
     let netns = target.netns()?;
     let namespace = namespace::open(netns)?;
@@ -111,8 +111,20 @@ fn add(network: &Network, target: &Target) -> Result<String> {
             links.default_route(&inner, range.gateway()).await?;
             Ok(inner)
         })?;
-        let attached = Attached { bridge, outer, inner, netns, address, gateway: range.gateway() };
-        Ok(attached.document(&network.cni_version))
+        let ip =
+            Address { address: format!("{address}/32"), gateway: Some(range.gateway().into()), interface: Some(2) };
+        let result = AddResult {
+            cni_version: network.cni_version.clone(),
+            interfaces: vec![
+                interface(bridge),
+                interface(outer),
+                Interface { sandbox: shown(netns), ..interface(inner) },
+            ],
+            ips: vec![ip],
+            routes: vec![Route { dst: "0.0.0.0/0".into(), gw: Some(range.gateway().into()) }],
+            ..AddResult::default()
+        };
+        Ok(result.document().to_string())
     };
     attach().inspect_err(|_| undo(&leases, &target.attachment))
 }
@@ -127,14 +139,14 @@ fn undo(leases: &Leases, attachment: &Attachment) {
 }
 
 /// Idempotent, and happy with a namespace that is gone: the host's end of the pair is all there is to remove.
-fn del(network: &Network, attachment: &Attachment) -> Result<()> {
+fn del(network: &Conf, attachment: &Attachment) -> Result<()> {
     let leases = Leases::lock(&network.data_dir, &network.name)?;
     let name = outer_name(attachment);
     namespace::run(None, || async { Links::open()?.remove(&name).await })?;
     leases.release(attachment)
 }
 
-fn check(network: &Network, target: &Target) -> Result<()> {
+fn check(network: &Conf, target: &Target) -> Result<()> {
     let namespace = namespace::open(target.netns()?)?;
     let lease = Leases::lock(&network.data_dir, &network.name)?.of(&target.attachment)?;
     let address = lease.ok_or_else(|| {
@@ -153,7 +165,7 @@ fn check(network: &Network, target: &Target) -> Result<()> {
 }
 
 /// Removes what belongs to no attachment that the runtime still has.
-fn collect(network: &Network) -> Result<()> {
+fn collect(network: &Conf) -> Result<()> {
     let leases = Leases::lock(&network.data_dir, &network.name)?;
     let held = leases.all()?.into_iter().map(|(_, attachment)| attachment);
     for gone in held.filter(|attachment| !network.valid_attachments.contains(attachment)) {
@@ -164,7 +176,7 @@ fn collect(network: &Network) -> Result<()> {
     Ok(())
 }
 
-fn status(network: &Network) -> Result<()> {
+fn status(network: &Conf) -> Result<()> {
     let range = network.range()?;
     let taken = Leases::lock(&network.data_dir, &network.name)?.all()?.len();
     if taken < range.size() as usize {
@@ -173,14 +185,29 @@ fn status(network: &Network) -> Result<()> {
     Err(CniError::new(Code::NotAvailable, format!("all {taken} addresses for pods are taken")))
 }
 
-fn add_loopback(network: &Network, target: &Target) -> Result<String> {
+fn add_loopback(network: &Conf, target: &Target) -> Result<String> {
     let netns = target.netns()?;
     let namespace = namespace::open(netns)?;
     namespace::run(Some(&namespace), || async {
         let links = Links::open()?;
         links.up(&links.must_find("lo").await?).await
     })?;
-    Ok(loopback(&network.cni_version, netns))
+    let interface = Interface { name: "lo".into(), mac: "00:00:00:00:00:00".into(), sandbox: shown(netns) };
+    let result = AddResult {
+        cni_version: network.cni_version.clone(),
+        interfaces: vec![interface],
+        ips: vec![Address { address: "127.0.0.1/8".into(), gateway: None, interface: Some(0) }],
+        ..AddResult::default()
+    };
+    Ok(result.document().to_string())
+}
+
+fn interface(link: Link) -> Interface {
+    Interface { name: link.name, mac: link.mac, ..Interface::default() }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// The host's end: a name that follows from the attachment, so that it is found again without a record.

@@ -17,7 +17,7 @@ const LONGEST_INTERFACE_NAME: usize = 15;
 /// The network configuration. What other plugins of a chain may carry is ignored.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Network {
+pub struct Conf {
     #[serde(default = "oldest")]
     pub cni_version: String,
     #[serde(default)]
@@ -61,7 +61,7 @@ fn default_mtu() -> u32 {
     1500
 }
 
-impl Network {
+impl Conf {
     pub fn parse(stdin: &[u8]) -> Result<Self> {
         let network: Self =
             serde_json::from_slice(stdin).context(Code::Decoding, || "the network configuration is broken".into())?;
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     fn range(cidr: &str) -> Result<Range> {
-        Network::parse(format!(r#"{{"cniVersion":"1.0.0","name":"n","podCIDR":"{cidr}"}}"#).as_bytes())?.range()
+        Conf::parse(format!(r#"{{"cniVersion":"1.0.0","name":"n","podCIDR":"{cidr}"}}"#).as_bytes())?.range()
     }
 
     #[test]
@@ -190,9 +190,9 @@ mod tests {
 
     #[test]
     fn broken_requests_have_cnis_codes() {
-        assert_eq!(Network::parse(b"{").unwrap_err().code, Code::Decoding);
-        assert_eq!(Network::parse(br#"{"cniVersion":"9.0.0"}"#).unwrap_err().code, Code::IncompatibleVersion);
-        assert_eq!(Network::parse(br#"{"name":"../x"}"#).unwrap_err().code, Code::InvalidConfig);
+        assert_eq!(Conf::parse(b"{").unwrap_err().code, Code::Decoding);
+        assert_eq!(Conf::parse(br#"{"cniVersion":"9.0.0"}"#).unwrap_err().code, Code::IncompatibleVersion);
+        assert_eq!(Conf::parse(br#"{"name":"../x"}"#).unwrap_err().code, Code::InvalidConfig);
         for (container, ifname) in [("", "eth0"), ("a/b", "eth0"), ("a", ""), ("a", "a/b"), ("a", "0123456789abcdef")] {
             let env = [("CNI_CONTAINERID", container), ("CNI_IFNAME", ifname)];
             let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();

@@ -1,0 +1,125 @@
+//! What was attached, on disk: the configuration and the pod as they were at the ADD, and its result. A restart of the
+//! runtime, or another configuration since, then still detaches by the right one.
+//!
+//! A file per pod, written whole. Not synced: a power cut ends every attachment, too.
+//! Must not know: how plugins are run.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::CallError;
+use super::list::List;
+use super::pod::Pod;
+
+/// One attachment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Kept {
+    /// The list, from which [`List::parse`] makes it again.
+    pub network: Value,
+    pub pod: Pod,
+    /// The last plugin's document; none while the ADD is under way.
+    #[serde(default)]
+    pub result: Option<Value>,
+}
+
+impl Kept {
+    pub fn list(&self) -> Result<List, CallError> {
+        List::parse(&self.network.to_string())
+    }
+}
+
+/// The folder of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Records {
+    dir: PathBuf,
+}
+
+impl Records {
+    pub fn open(dir: &Path) -> Result<Self, CallError> {
+        fs::create_dir_all(dir).map_err(|error| failed(dir, error))?;
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    pub fn write(&self, kept: &Kept) -> Result<(), CallError> {
+        let path = self.path(&kept.pod.id)?;
+        // A pod's calls come one after the other, so the name is this call's alone.
+        let new = path.with_extension("new");
+        let text = serde_json::to_vec(kept).map_err(|error| failed(&path, error.into()))?;
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(|error| failed(&path, error))
+    }
+
+    /// `None` when nothing is kept of the pod.
+    pub fn read(&self, id: &str) -> Result<Option<Kept>, CallError> {
+        let path = self.path(id)?;
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| failed(&path, error))?,
+        };
+        serde_json::from_slice(&text).map(Some).map_err(|error| failed(&path, error.into()))
+    }
+
+    pub fn remove(&self, id: &str) -> Result<(), CallError> {
+        let path = self.path(id)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(&path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The pods of which something is kept.
+    pub fn ids(&self) -> Result<Vec<String>, CallError> {
+        let listed = fs::read_dir(&self.dir).map_err(|error| failed(&self.dir, error))?;
+        let names = listed.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names.filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())).collect())
+    }
+
+    fn path(&self, id: &str) -> Result<PathBuf, CallError> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if !id.starts_with(|c: char| c.is_ascii_alphanumeric()) || id.len() > 200 || !id.chars().all(legal) {
+            return Err(failed(
+                &self.dir,
+                io::Error::new(ErrorKind::InvalidInput, format!("{id:?} is no container id")),
+            ));
+        }
+        Ok(self.dir.join(format!("{id}.json")))
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> CallError {
+    CallError::Kept { path: path.to_owned(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_kept_is_read_again_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        let pod = Pod { id: "a".into(), ..Pod::default() };
+        let kept = Kept { network: json!({ "name": "n" }), pod, result: Some(json!({ "ips": [] })) };
+        records.write(&kept).unwrap();
+        let again = Records::open(dir.path()).unwrap();
+        assert_eq!(again.read("a").unwrap(), Some(kept));
+        assert_eq!(again.ids().unwrap(), ["a"]);
+        again.remove("a").unwrap();
+        again.remove("a").unwrap();
+        assert_eq!((again.read("a").unwrap(), again.ids().unwrap().len()), (None, 0));
+    }
+
+    #[test]
+    fn ids_that_are_paths_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        for id in ["", "../a", "a/b", ".hidden"] {
+            assert!(records.read(id).is_err(), "{id}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The pod network on a real kernel, in network namespaces of the tests' own.
+
+mod caller;
+mod host;
+mod plugin;

@@ -1,0 +1,76 @@
+//! The plugin: pods reach each other and the host, and nothing is left.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::host::{Host, ip, reaches};
+
+#[test]
+fn pods_reach_each_other_and_the_host_and_leave_nothing_behind() {
+    let Some(mut host) = Host::new() else { return };
+    let (a, b) = (host.pod("a"), host.pod("b"));
+    let (first, second) = (host.add("a", &a), host.add("b", &b));
+    assert_eq!((first.as_str(), second.as_str()), ("10.99.0.2", "10.99.0.3"));
+    assert!(reaches(Some(&a), &second), "pod to pod");
+    assert!(reaches(Some(&b), "10.99.0.1"), "pod to host");
+    assert!(reaches(None, &first), "host to pod");
+    assert!(reaches(Some(&a), "127.0.0.1"), "its own loopback");
+    host.ok("CHECK", "a", &a, json!({}));
+    for _twice in 0..2 {
+        host.ok("DEL", "a", &a, json!({}));
+    }
+    assert_ne!(host.call("CHECK", "a", &a, json!({})).code, 0);
+    assert!(reaches(Some(&b), "10.99.0.1"), "the other pod is left alone");
+    host.ok("DEL", "b", Path::new(""), json!({}));
+    assert_eq!((host.links(), host.leases("pods")), (0, 0));
+}
+
+#[test]
+fn an_add_that_fails_leaves_nothing() {
+    let Some(mut host) = Host::new() else { return };
+    let pod = host.pod("taken");
+    let name = pod.file_name().unwrap().to_str().unwrap();
+    ip(&["-n", name, "link", "add", "eth0", "type", "bridge"]);
+    let outcome = host.call("ADD", "c", &pod, json!({}));
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stdout.contains(r#""code":100"#), "{}", outcome.stdout);
+    assert_eq!((host.links(), host.leases("pods")), (0, 0));
+}
+
+#[test]
+fn collection_removes_what_the_runtime_no_longer_has() {
+    let Some(mut host) = Host::new() else { return };
+    let (a, b) = (host.pod("a"), host.pod("b"));
+    host.add("a", &a);
+    let kept = host.add("b", &b);
+    let valid = json!([{ "containerID": "b", "ifname": "eth0" }]);
+    host.ok("GC", "", Path::new(""), json!({ "cni.dev/valid-attachments": valid }));
+    assert_eq!((host.links(), host.leases("pods")), (1, 1));
+    assert!(reaches(None, &kept));
+    host.ok("STATUS", "", Path::new(""), json!({}));
+}
+
+#[test]
+fn as_loopback_it_brings_the_loopback_device_up() {
+    let Some(mut host) = Host::new() else { return };
+    let pod = host.pod("lo");
+    assert!(!reaches(Some(&pod), "127.0.0.1"));
+    let outcome = host.call("ADD", "c", &pod, json!({ "type": "loopback" }));
+    assert_eq!(outcome.code, 0, "{}", outcome.stdout);
+    assert!(reaches(Some(&pod), "127.0.0.1"));
+    host.ok("DEL", "c", &pod, json!({ "type": "loopback" }));
+}
+
+#[test]
+fn cleanup_leaves_no_link_and_no_lease() {
+    let Some(mut host) = Host::new() else { return };
+    let pod = host.pod("a");
+    host.add("a", &pod);
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let removed = tokio.block_on(pintle_cni::cleanup(host.data.path())).unwrap();
+    assert_eq!(removed.len(), 3, "{removed:?}");
+    assert_eq!(host.links(), 0);
+    assert!(ip(&["-o", "link", "show", "type", "bridge"]).is_empty());
+    assert!(tokio.block_on(pintle_cni::cleanup(host.data.path())).unwrap().is_empty(), "nothing is left to remove");
+}
