@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Method, Response};
-use pintle_api::{discovery, kinds, openapi};
+use pintle_api::openapi::{self, gnostic};
+use pintle_api::{discovery, kinds};
 use serde_json::{Value, json};
 
 use crate::body::Body;
@@ -36,7 +37,7 @@ pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, q
             let keys = server.authenticator.tokens.jwks();
             render::with_type(200, "application/jwk-set+json", keys.to_string().into())
         }
-        "/openapi/v2" => render::value(200, &openapi::v2(), Accepted::default()),
+        "/openapi/v2" => openapi_v2(parts),
         "/openapi/v3" => render::value(200, &openapi::v3_index(), Accepted::default()),
         "/api" | "/apis" => discover(parts, path, accepted),
         _ if path.starts_with("/openapi/v3/") => match openapi::v3(path.trim_start_matches("/openapi/v3/")) {
@@ -50,6 +51,24 @@ pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, q
         },
         _ => render::nothing_here(),
     }
+}
+
+/// The one document of version 2: JSON, or gnostic's protobuf under both names that clients know it by.
+fn openapi_v2(parts: &Parts) -> Response<Body> {
+    const OLD_NAME: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let header = parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
+    for clause in negotiate::clauses(header) {
+        match clause.range.as_str() {
+            "*/*" | "application/*" | "application/json" => {
+                return render::value(200, &openapi::v2(), Accepted::default());
+            }
+            gnostic::MEDIA_TYPE | OLD_NAME => {
+                return render::with_type(200, gnostic::MEDIA_TYPE, gnostic::encode(&openapi::v2()).into());
+            }
+            _ => {}
+        }
+    }
+    render::text(406, "")
 }
 
 /// Where others find the keys that verify service-account tokens (OpenID Connect discovery, as upstream serves it).

@@ -6,6 +6,7 @@
 //! Must not know: custom resources and aggregated APIs, whose documents others add.
 
 mod descriptions;
+pub mod gnostic;
 mod operations;
 mod paths;
 mod render;

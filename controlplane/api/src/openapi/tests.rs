@@ -38,3 +38,49 @@ fn every_reference_leads_somewhere() {
     let document = v2();
     check(&document, "#/definitions/", &document["definitions"]);
 }
+
+/// What kubectl looks for before it lets the server validate fields (`query_param_verifier_v3.go`).
+#[test]
+fn every_kind_that_is_patched_says_so_and_takes_field_validation() {
+    for kind in kinds::all().iter().filter(|kind| kind.verbs.contains(&"patch")) {
+        let document = v3(&root(kind.group, kind.version)).expect("served");
+        let about = json!({ "group": kind.group, "version": kind.version, "kind": kind.kind });
+        let paths = document["paths"].as_object().expect("paths").values();
+        let patches =
+            paths.map(|path| &path["patch"]).filter(|patch| patch["x-kubernetes-group-version-kind"] == about);
+        let taken = |patch: &Value| {
+            let parameters = patch["parameters"].as_array().into_iter().flatten();
+            parameters.into_iter().any(|one| one["name"] == "fieldValidation" && one["in"] == "query")
+        };
+        let patches: Vec<&Value> = patches.collect();
+        assert!(!patches.is_empty(), "{about}");
+        assert!(patches.into_iter().all(taken), "{about}");
+    }
+}
+
+#[test]
+fn the_protobuf_form_of_version_2_holds_its_definitions_and_extensions() {
+    use crate::protobuf::wire::{Payload, Reader};
+    fn message<'a>(bytes: &'a [u8], number: u32) -> Vec<&'a [u8]> {
+        let (mut reader, mut found) = (Reader::new(bytes), Vec::new());
+        while !reader.done() {
+            match reader.field().expect("protobuf") {
+                (at, Payload::Bytes(bytes)) if at == number => found.push(bytes),
+                _ => {}
+            }
+        }
+        found
+    }
+    let document = v2();
+    let bytes = gnostic::encode(&document);
+    assert_eq!(message(&bytes, 1), [b"2.0"]);
+    let definitions = message(message(&bytes, 9)[0], 1);
+    assert_eq!(definitions.len(), document["definitions"].as_object().unwrap().len());
+    let pod = definitions.into_iter().find(|one| message(one, 1) == [b"io.k8s.api.core.v1.Pod"]).unwrap();
+    let extension = message(message(pod, 2)[0], 31)[0];
+    assert_eq!(message(extension, 1), [b"x-kubernetes-group-version-kind"]);
+    let yaml = message(message(extension, 2)[0], 2)[0];
+    assert_eq!(yaml, b"[{\"group\":\"\",\"kind\":\"Pod\",\"version\":\"v1\"}]\n");
+    let paths = message(message(&bytes, 8)[0], 2);
+    assert_eq!(paths.len(), document["paths"].as_object().unwrap().len());
+}

@@ -135,3 +135,36 @@ async fn follow(mut watcher: Watcher, start: Listing) -> HashMap<Arc<str>, u64> 
         }
     }
 }
+
+/// `at_least` holds a lock of the channel that publishing needs: taken twice, a writer between the two would stop all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn waiting_for_revisions_beside_many_writes_stops_nobody() {
+    const WRITERS: usize = 8;
+    const WAITERS: usize = 32;
+    const WRITES: usize = 40;
+    let world = World::new().await;
+    let pods = world.of("pods");
+    let writers = (0..WRITERS).map(|writer| {
+        let pods = pods.clone();
+        tokio::spawn(async move {
+            for number in 0..WRITES {
+                let made = pods.create("ns", &format!("{writer}-{number}"), json("")).await.unwrap();
+                pods.at_least(made.revision, Duration::from_secs(60)).await.unwrap();
+            }
+        })
+    });
+    let waiters = (0..WAITERS).map(|_| {
+        let pods = pods.clone();
+        tokio::spawn(async move {
+            let mut watcher = pods.watch(None, Since::Now, PLENTY).unwrap();
+            for _ in 0..WRITERS * WRITES {
+                let change = next(&mut watcher).await;
+                pods.at_least(change.object.revision + 1, Duration::from_micros(50)).await.ok();
+                pods.at_least(change.object.revision, Duration::from_secs(60)).await.unwrap();
+            }
+        })
+    });
+    for done in join_all(writers.chain(waiters).collect::<Vec<_>>()).await {
+        done.unwrap();
+    }
+}
