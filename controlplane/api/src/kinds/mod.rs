@@ -9,6 +9,7 @@ mod status;
 mod table;
 
 pub use hooks::{Hooks, Rules};
+pub use rules::qos::class as pod_qos;
 pub use status::{StatusRule, bumps_generation, has_generation, set_generation};
 pub use table::{all, by_kind, find};
 

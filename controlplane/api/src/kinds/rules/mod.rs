@@ -15,7 +15,7 @@ mod match_keys;
 mod networking;
 mod pod_spec;
 mod pods;
-mod qos;
+pub(super) mod qos;
 mod rbac;
 mod services;
 mod storage;

@@ -10,7 +10,7 @@ use super::fill::Resources;
 use crate::quantity::Quantity;
 
 /// `Guaranteed`, `Burstable` or `BestEffort`: of the pod's own resources where it has them, else of its containers'.
-pub(super) fn class(spec: &core::PodSpec) -> &'static str {
+pub fn class(spec: &core::PodSpec) -> &'static str {
     if let Some(resources) = &spec.resources {
         return of([resources].into_iter().map(Some));
     }
