@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use inotify::{Inotify, WatchMask};
+use inotify::{Inotify, WatchMask, Watches};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,15 +50,12 @@ pub async fn run(dir: PathBuf, node: String, to: watch::Sender<Option<StaticPods
     }
 }
 
+/// Events of the directory; or, for it may be made later or go and come back, of the nearest folder above it.
 fn follow(dir: &Path) -> Option<impl futures::Stream + Unpin> {
     let started = || -> std::io::Result<_> {
         let inotify = Inotify::init()?;
-        let mask = WatchMask::CREATE
-            | WatchMask::CLOSE_WRITE
-            | WatchMask::MOVED_TO
-            | WatchMask::MOVED_FROM
-            | WatchMask::DELETE;
-        inotify.watches().add(dir, mask | WatchMask::ATTRIB)?;
+        // what is made between the look and the watch has no event: look again
+        while watch_nearest(&mut inotify.watches(), dir)? {}
         inotify.into_event_stream(vec![0; 4096])
     };
     match started() {
@@ -68,6 +65,21 @@ fn follow(dir: &Path) -> Option<impl futures::Stream + Unpin> {
             None
         }
     }
+}
+
+/// Watches the deepest existing folder on the way to `dir`; whether there is a deeper one by now.
+fn watch_nearest(watches: &mut Watches, dir: &Path) -> std::io::Result<bool> {
+    let coming = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF;
+    let files = WatchMask::CLOSE_WRITE | WatchMask::MOVED_FROM | WatchMask::DELETE | WatchMask::ATTRIB;
+    let mut above = None;
+    for at in dir.ancestors() {
+        match watches.add(at, if at == dir { coming | files } else { coming }) {
+            Ok(_) => return Ok(above.is_some_and(Path::exists)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => above = Some(at),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 fn read(dir: &Path, node: &str) -> StaticPods {
@@ -89,4 +101,28 @@ fn read(dir: &Path, node: &str) -> StaticPods {
         }
     }
     pods
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_that_is_made_later_or_again_is_noticed_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("kubernetes/manifests");
+        let (to, mut found) = watch::channel(None);
+        let running = tokio::spawn(run(dir.clone(), "node".into(), to, CancellationToken::new()));
+        let manifest = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i}]}}";
+        for _ in 0..3 {
+            let empty = |pods: &Option<StaticPods>| pods.as_ref().is_some_and(BTreeMap::is_empty);
+            tokio::time::timeout(RESYNC / 2, found.wait_for(empty)).await.unwrap().unwrap();
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("a.yaml"), manifest).unwrap();
+            let one = |pods: &Option<StaticPods>| pods.as_ref().is_some_and(|pods| pods.len() == 1);
+            tokio::time::timeout(RESYNC / 2, found.wait_for(one)).await.unwrap().unwrap();
+            std::fs::remove_dir_all(place.path().join("kubernetes")).unwrap();
+        }
+        running.abort();
+    }
 }
