@@ -12,7 +12,8 @@ use serde::Deserialize;
 /// Where a configuration file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/pintle/config.yaml";
 
-/// Every setting, as flags and as fields of the configuration file (camelCase). A flag wins over the file.
+/// Every setting, as flags and as fields of the configuration file (camelCase, acronyms as Kubernetes writes them). A
+/// flag wins over the file.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
@@ -43,12 +44,15 @@ pub struct Settings {
     pub tls_san: Vec<String>,
     /// Pod addresses, a /22 of it for each node [default: 10.244.0.0/16]
     #[arg(long, value_name = "CIDR")]
+    #[serde(rename = "clusterCIDR")]
     pub cluster_cidr: Option<String>,
     /// Service addresses [default: 10.96.0.0/12]
     #[arg(long, value_name = "CIDR")]
+    #[serde(rename = "serviceClusterIPRange")]
     pub service_cluster_ip_range: Option<String>,
     /// The cluster's DNS server, an address of the Services' [default: the tenth: 10.96.0.10]
     #[arg(long, value_name = "IP")]
+    #[serde(rename = "clusterDNS")]
     pub cluster_dns: Option<Ipv4Addr>,
     /// The cluster's DNS domain [default: cluster.local]
     #[arg(long, value_name = "DOMAIN")]
@@ -294,10 +298,13 @@ mod tests {
     fn flags_win_over_the_file_and_unknown_fields_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.yaml");
-        std::fs::write(&file, "securePort: 7000\nkubeletPort: 7001\n").unwrap();
+        std::fs::write(&file, "securePort: 7000\nkubeletPort: 7001\nclusterCIDR: 10.0.0.0/16\nclusterDNS: 10.96.0.9\nserviceClusterIPRange: 10.96.0.0/16\n").unwrap();
         let flags = Settings { secure_port: Some(8000), ..Settings::default() };
         let settings = flags.over_file(Some(&file)).unwrap();
         assert_eq!((settings.secure_port, settings.kubelet_port), (Some(8000), Some(7001)));
+        assert_eq!(settings.cluster_dns, Some(Ipv4Addr::new(10, 96, 0, 9)));
+        assert_eq!(settings.cluster_cidr.as_deref(), Some("10.0.0.0/16"));
+        assert_eq!(settings.service_cluster_ip_range.as_deref(), Some("10.96.0.0/16"));
 
         std::fs::write(&file, "securPort: 7000\n").unwrap();
         let error = format!("{:#}", Settings::default().over_file(Some(&file)).unwrap_err());
