@@ -12,12 +12,21 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pintle_harness::Registry;
-use pintle_harness::images::{Images, build_and_push};
+use pintle_harness::images::{Images, build_and_push, push_program};
 
 use crate::isolation::SCRATCH;
 use crate::traces::Traces;
 
 const KUBECONFIG: &str = "/etc/pintle/admin.kubeconfig";
+/// Our first argument as the program in the image `$HEALTH`, and the port where it answers gRPC probes.
+pub const HEALTH: &str = "--grpc-health";
+pub const HEALTH_PORT: u16 = 50051;
+/// Logs small enough that a story sees them rotated; all else is as shipped.
+const KUBELET: &str = "apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+containerLogMaxSize: 64Ki
+containerLogMonitorInterval: 3s
+";
 /// Bounds, not expectations: the machine may be slow.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 const REACH_LIMIT: Duration = Duration::from_secs(30);
@@ -25,29 +34,36 @@ const REACH_LIMIT: Duration = Duration::from_secs(30);
 pub struct Cluster {
     pub registry: Registry,
     pub images: Images,
+    /// Answers gRPC probes.
+    pub health: String,
     /// The machine as it was before the first start.
     pub before: Traces,
     pintle: Option<Child>,
-    _tokio: tokio::runtime::Runtime,
+    tokio: tokio::runtime::Runtime,
 }
 
 impl Cluster {
     /// The registry with its images; Pintle is not started yet.
     pub fn prepare() -> Self {
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
-        let (registry, images) = tokio.block_on(async {
+        let program = std::env::current_exe().expect("this program");
+        let (registry, images, health) = tokio.block_on(async {
             let registry = Registry::start().await.expect("a registry");
             let images = build_and_push(&registry).await.expect("the images");
-            (registry, images)
+            let health = push_program(&registry, "health", &program, &[HEALTH]).await.expect("one more image");
+            (registry, images, health)
         });
         fs::create_dir_all(Path::new(SCRATCH).join("home")).expect("a home");
-        Self { registry, images, before: Traces::look(), pintle: None, _tokio: tokio }
+        fs::write(Path::new(SCRATCH).join("kubelet.yaml"), KUBELET).expect("a file");
+        Self { registry, images, health, before: Traces::look(), pintle: None, tokio }
     }
 
     /// Runs `pintle up` and waits until it says that it is ready.
     pub fn up(&mut self) {
         let log = File::options().create(true).append(true).open(log_file()).expect("a log");
-        let mut pintle = self.pintle("up").stdout(Stdio::piped()).stderr(log).spawn().expect("pintle");
+        let mut command = self.pintle("up");
+        command.args(["--kubelet-config".into(), Path::new(SCRATCH).join("kubelet.yaml")]);
+        let mut pintle = command.stdout(Stdio::piped()).stderr(log).spawn().expect("pintle");
         let (tell, told) = mpsc::channel();
         let lines = BufReader::new(pintle.stdout.take().expect("its output")).lines();
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(tell.send(line))));
@@ -60,6 +76,18 @@ impl Cluster {
                 Err(end) => panic!("pintle up: {end}; its log:\n{}", last_lines(&log_file(), 20)),
             }
         }
+    }
+
+    /// Runs a program of kube-rs against the cluster, bounded as a line of shell is.
+    #[track_caller]
+    pub fn program<T>(&self, act: impl AsyncFnOnce(kube::Client) -> anyhow::Result<T>) -> T {
+        let run = async {
+            let config = kube::config::Kubeconfig::read_from(KUBECONFIG)?;
+            let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await?;
+            act(kube::Client::try_from(config)?).await
+        };
+        let told = self.tokio.block_on(async { tokio::time::timeout(READY_LIMIT, run).await });
+        told.expect("an end in time").unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     /// kill -9, and no other goodbye.
@@ -84,7 +112,7 @@ impl Cluster {
         command
     }
 
-    /// A line of shell, in which `$WEB1`, `$WEB2`, `$SHELL_IMAGE` and `$CLIENT` are the images. Bounded.
+    /// A line of shell, in which `$WEB1`, `$WEB2`, `$SHELL_IMAGE`, `$CLIENT` and `$HEALTH` are the images. Bounded.
     pub fn run(&self, line: &str) -> Output {
         self.command(line).output().expect("a shell")
     }
@@ -94,7 +122,7 @@ impl Cluster {
         command.env("KUBECONFIG", KUBECONFIG).env("HOME", Path::new(SCRATCH).join("home")).current_dir(SCRATCH);
         command.env("WEB1", &self.images.web1).env("WEB2", &self.images.web2);
         command.env("SHELL_IMAGE", &self.images.shell).env("CLIENT", &self.images.client);
-        command.env("REGISTRY", &self.registry.address).stdin(Stdio::null());
+        command.env("HEALTH", &self.health).env("REGISTRY", &self.registry.address).stdin(Stdio::null());
         command
     }
 

@@ -1,4 +1,5 @@
-//! User stories against a real `pintle up`: real containers, a real kernel, driven by kubectl as a person would. One
+//! User stories against a real `pintle up`: real containers, a real kernel, driven by kubectl as a person would
+//! and by kube-rs as a program would. One
 //! cluster, in namespaces of its own, serves all stories, which run in order; each is reported by name.
 //!
 //! `E2E_ONLY=name,name cargo test --test e2e` runs a selection (the first and the last story always run).
@@ -19,7 +20,7 @@ use cluster::Cluster;
 use stories::{STORIES, Story};
 
 /// What the stories need, and Debian's packages that have it.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("containerd", "containerd"),
     ("runc", "runc"),
     ("docker-registry", "docker-registry"),
@@ -27,6 +28,9 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("curl", "curl"),
+    ("nginx", "nginx-light"),
+    ("kdig", "knot-dnsutils"),
+    ("script", "bsdutils"),
     ("unshare", "util-linux"),
     ("timeout", "coreutils"),
 ];
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
     match arguments.get(1).map(String::as_str) {
         Some(isolation::INIT) => isolation::init(),
         Some(isolation::INSIDE) => inside(),
+        Some(cluster::HEALTH) => health(),
         _ if asked("--list") => {
             if !asked("--ignored") {
                 println!("stories: test");
@@ -51,6 +56,14 @@ fn main() -> ExitCode {
             None => isolation::run(),
         },
     }
+}
+
+/// What runs in the image of that name.
+fn health() -> ExitCode {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
+    let Err(error) = tokio.block_on(pintle_harness::health::serve(cluster::HEALTH_PORT));
+    eprintln!("{error:#}");
+    ExitCode::FAILURE
 }
 
 fn missing() -> Option<String> {

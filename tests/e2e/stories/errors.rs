@@ -31,16 +31,40 @@ pub fn unknown_fields_and_invalid_objects_are_refused(cluster: &mut Cluster) {
 }
 
 pub fn an_image_that_does_not_exist_is_told(cluster: &mut Cluster) {
-    cluster.sh("kubectl run ghost --image=$REGISTRY/ghost:1");
+    let events = is_not_pulled(cluster, "ghost", "$REGISTRY/ghost:1");
+    assert!(events.contains("not found"), "{events}");
+}
+
+pub fn a_registry_that_is_not_there_is_told(cluster: &mut Cluster) {
+    let events = is_not_pulled(cluster, "lost", "127.0.0.1:1/lost:1");
+    assert!(events.contains("connection refused"), "{events}");
+}
+
+/// The pod's image is tried, and tried again later, in upstream's words; its events.
+#[track_caller]
+fn is_not_pulled(cluster: &Cluster, name: &str, image: &str) -> String {
+    cluster.sh(&format!("kubectl run {name} --image={image}"));
     let reason = "{.status.containerStatuses[0].state.waiting.reason}";
-    cluster.sh(&format!("kubectl wait --for=jsonpath='{reason}'=ErrImagePull pod/ghost --timeout=30s"));
-    cluster.sh(&format!("kubectl wait --for=jsonpath='{reason}'=ImagePullBackOff pod/ghost --timeout=60s"));
-    let events = cluster.sh("kubectl events --for pod/ghost");
+    for expected in ["ErrImagePull", "ImagePullBackOff"] {
+        cluster.sh(&format!("kubectl wait --for=jsonpath='{reason}'={expected} pod/{name} --timeout=60s"));
+    }
+    let events = cluster.sh(&format!("kubectl events --for pod/{name}"));
     assert!(events.contains("Failed to pull image") && events.contains("Error: ErrImagePull"), "{events}");
-    let logs = cluster.fails("kubectl logs ghost");
-    assert!(
-        logs.contains(r#"container "ghost" in pod "ghost" is waiting to start: trying and failing to pull image"#),
-        "{logs}"
-    );
-    cluster.sh("kubectl delete pod ghost --timeout=60s");
+    cluster.reaches(&format!("kubectl events --for pod/{name}"), "Back-off pulling image");
+    let logs = cluster.fails(&format!("kubectl logs {name}"));
+    let waiting =
+        format!(r#"container "{name}" in pod "{name}" is waiting to start: trying and failing to pull image"#);
+    assert!(logs.contains(&waiting), "{logs}");
+    cluster.sh(&format!("kubectl delete pod {name} --timeout=60s"));
+    events
+}
+
+pub fn an_image_that_cannot_be_named_or_may_not_be_pulled_is_told(cluster: &mut Cluster) {
+    let reason = "{.status.containerStatuses[0].state.waiting.reason}";
+    let container = "spec: {containers: [{name: c, image: UPPER/Case}]}";
+    super::pods::apply(cluster, &format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: nameless}}\n{container}"));
+    cluster.sh("kubectl run never --image=$REGISTRY/ghost:1 --image-pull-policy=Never");
+    cluster.sh(&format!("kubectl wait --for=jsonpath='{reason}'=InvalidImageName pod/nameless --timeout=30s"));
+    cluster.sh(&format!("kubectl wait --for=jsonpath='{reason}'=ErrImageNeverPull pod/never --timeout=30s"));
+    cluster.sh("kubectl delete pod nameless never --timeout=60s");
 }

@@ -21,6 +21,28 @@ pub fn logs_are_read_and_followed(cluster: &mut Cluster) {
     cluster.sh("kubectl delete pod counter --wait=false");
 }
 
+pub fn logs_of_the_container_before_and_of_files_before_are_kept(cluster: &mut Cluster) {
+    cluster.sh(
+        "kubectl run twice --restart=OnFailure --image=$SHELL_IMAGE -- sh -c 'test -e /tmp/x || echo round; exit 1'",
+    );
+    cluster.sh("kubectl wait --for=jsonpath='{.status.containerStatuses[0].restartCount}'=1 pod/twice --timeout=60s");
+    assert_eq!(cluster.sh("kubectl logs twice --previous"), "round");
+    cluster.sh("kubectl delete pod twice --now --timeout=60s");
+    // the kubelet of these stories rotates at 64 KiB; a follower reads across
+    cluster.sh("kubectl run talker --restart=Never --image=$SHELL_IMAGE -- sh -c 'i=0; until test -e /tmp/enough; do i=$((i+1)); echo line $i ------------------------------------------------------------; sleep 0.001; done; echo the end'");
+    cluster.sh("kubectl wait --for=condition=Ready pod/talker --timeout=60s");
+    let mut follower = cluster.command("exec kubectl logs -f talker");
+    let follower = follower.stdout(Stdio::piped()).spawn().expect("kubectl");
+    cluster.reaches("ls /var/log/pods/default_talker_*/talker | wc -l | sed 's/^[2-9]$/rotated/'", "rotated");
+    cluster.sh("kubectl exec talker -- touch /tmp/enough");
+    let followed = follower.wait_with_output().expect("its end");
+    let followed = String::from_utf8_lossy(&followed.stdout);
+    let numbers: Vec<usize> = followed.lines().filter_map(|line| line.split(' ').nth(1)?.parse().ok()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "a follower misses and repeats nothing");
+    assert!(followed.ends_with("the end\n"), "{} lines", numbers.len());
+    cluster.sh("kubectl delete pod talker --now --timeout=60s");
+}
+
 pub fn commands_run_in_containers(cluster: &mut Cluster) {
     assert_eq!(cluster.sh("kubectl exec shell -- echo aye"), "aye");
     assert_eq!(cluster.run("kubectl exec shell -- sh -c 'exit 7'").status.code(), Some(7));
@@ -43,6 +65,10 @@ pub fn files_are_copied_both_ways(cluster: &mut Cluster) {
     cluster.sh("kubectl cp shell:/tmp/cargo back && cmp cargo back");
     cluster.sh("mkdir -p hold/deep && echo crate > hold/deep/crate && kubectl cp hold shell:/tmp/hold");
     assert_eq!(cluster.sh("kubectl exec shell -- cat /tmp/hold/deep/crate"), "crate");
+    cluster.sh("kubectl exec shell -- chmod 640 /tmp/hold/deep/crate && kubectl cp shell:/tmp/hold back-again");
+    assert_eq!(cluster.sh("cat back-again/deep/crate"), "crate");
+    let missing = cluster.sh("kubectl cp shell:/tmp/nothing nowhere 2>&1");
+    assert!(missing.contains("No such file or directory"), "{missing}");
 }
 
 pub fn a_port_is_forwarded(cluster: &mut Cluster) {

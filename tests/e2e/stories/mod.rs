@@ -5,7 +5,9 @@
 mod apply;
 mod change;
 mod errors;
+mod health;
 mod inside;
+mod library;
 mod look;
 mod network;
 mod node;
@@ -40,6 +42,10 @@ macro_rules! story {
 pub const STORIES: &[Story] = &[
     story!(whole::a_machine_becomes_a_cluster, without kubectl),
     story!(whole::a_start_that_cannot_work_says_why, without kubectl),
+    story!(whole::a_configuration_file_that_cannot_be_is_told, without kubectl),
+    story!(library::a_program_deploys_and_reaches_a_web_server, without kubectl),
+    story!(library::a_program_reaches_into_a_container, without kubectl),
+    story!(library::a_program_changes_objects_safely, without kubectl),
     story!(apply::one_file_makes_a_web_application, always),
     story!(apply::settings_reach_the_containers),
     story!(look::objects_are_shown_in_every_format),
@@ -47,17 +53,22 @@ pub const STORIES: &[Story] = &[
     story!(look::the_api_describes_itself),
     story!(look::permissions_can_be_asked_for),
     story!(inside::logs_are_read_and_followed),
+    story!(inside::logs_of_the_container_before_and_of_files_before_are_kept),
     story!(inside::commands_run_in_containers),
     story!(inside::files_are_copied_both_ways),
     story!(inside::a_port_is_forwarded),
     story!(inside::a_terminal_is_attached_to_a_new_pod),
     story!(pods::init_containers_run_one_after_the_other),
     story!(pods::a_failing_probe_restarts_or_takes_out_of_service),
+    story!(health::a_grpc_probe_takes_out_of_service),
+    story!(health::hooks_run_around_a_containers_life),
+    story!(health::a_hook_that_fails_ends_its_container),
     story!(pods::a_volume_follows_its_config_map),
     story!(pods::a_static_pod_lives_with_its_file),
     story!(pods::a_daemon_runs_on_every_node),
     story!(pods::a_job_that_fails_is_given_up),
     story!(network::a_service_is_reached_by_address_and_by_name),
+    story!(network::names_are_looked_up_from_the_host),
     story!(network::a_headless_service_names_its_pods),
     story!(network::a_client_stays_with_its_pod),
     story!(network::a_node_port_is_reached),
@@ -68,6 +79,8 @@ pub const STORIES: &[Story] = &[
     story!(change::apply_shows_and_makes_the_difference),
     story!(errors::unknown_fields_and_invalid_objects_are_refused),
     story!(errors::an_image_that_does_not_exist_is_told),
+    story!(errors::a_registry_that_is_not_there_is_told),
+    story!(errors::an_image_that_cannot_be_named_or_may_not_be_pulled_is_told),
     story!(node::a_container_that_ends_is_started_again),
     story!(node::killing_pintle_touches_no_container),
     story!(node::a_node_is_drained_and_comes_back),

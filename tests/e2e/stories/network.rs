@@ -8,11 +8,11 @@ use crate::isolation::ADDRESS;
 pub fn a_service_is_reached_by_address_and_by_name(cluster: &mut Cluster) {
     let address = cluster.sh("kubectl get service web -o jsonpath='{.spec.clusterIP}'");
     cluster.reaches(&format!("curl -s --max-time 5 http://{address}/"), "web 1");
-    cluster.reaches(&format!("kubectl exec client -- timeout 5 wget -qO- http://{address}/"), "web 1");
+    cluster.reaches(&format!("kubectl exec client -- curl -s --max-time 5 http://{address}/"), "web 1");
     for name in ["web", "web.default", "web.default.svc.cluster.local"] {
-        cluster.reaches(&format!("kubectl exec client -- timeout 5 wget -qO- http://{name}/"), "web 1");
+        cluster.reaches(&format!("kubectl exec client -- curl -s --max-time 5 http://{name}/"), "web 1");
     }
-    let answer = cluster.sh("kubectl exec client -- nslookup web.default.svc.cluster.local 10.96.0.10");
+    let answer = cluster.sh("kubectl exec client -- kdig +short web.default.svc.cluster.local");
     assert!(answer.contains(&address), "{answer}");
     let every =
         format!("for i in $(seq 60); do curl -s --max-time 5 http://{address}/hostname; done | sort -u | wc -l");
@@ -20,12 +20,28 @@ pub fn a_service_is_reached_by_address_and_by_name(cluster: &mut Cluster) {
     cluster.reaches("kubectl exec deployment/web -- timeout 5 wget -qO- http://web/", "web 1");
 }
 
+pub fn names_are_looked_up_from_the_host(cluster: &mut Cluster) {
+    let address = cluster.sh("kubectl get service web -o jsonpath='{.spec.clusterIP}'");
+    let ask = |question: &str| cluster.sh(&format!("kdig @10.96.0.10 {question}"));
+    assert_eq!(ask("+short web.default.svc.cluster.local"), address);
+    assert_eq!(ask("+short +tcp web.default.svc.cluster.local"), address);
+    assert_eq!(ask("+short SRV _http._tcp.web.default.svc.cluster.local"), "0 100 80 web.default.svc.cluster.local.");
+    assert_eq!(ask(&format!("+short -x {address}")), "web.default.svc.cluster.local.");
+    let unknown = ask("nobody.default.svc.cluster.local");
+    assert!(unknown.contains("status: NXDOMAIN") && unknown.contains("SOA"), "{unknown}");
+    assert!(ask("AAAA web.default.svc.cluster.local").contains("status: NOERROR"));
+    // a host whose resolver asks the cluster
+    cluster.sh("echo nameserver 10.96.0.10 > resolv.conf");
+    let curl = "mount --no-mtab --bind resolv.conf /etc/resolv.conf; curl -s --max-time 5 http://web.default.svc.cluster.local/";
+    cluster.reaches(&format!("unshare --mount sh -euc '{curl}'"), "web 1");
+}
+
 pub fn a_headless_service_names_its_pods(cluster: &mut Cluster) {
     cluster.sh("kubectl create service clusterip crew --clusterip=None --tcp=80:80");
     cluster.sh("kubectl set selector service crew app=web");
     let addresses = cluster.sh("kubectl get pods -l app=web -o jsonpath='{.items[*].status.podIP}'");
     for address in addresses.split(' ') {
-        cluster.reaches("kubectl exec client -- nslookup crew.default.svc.cluster.local 10.96.0.10", address);
+        cluster.reaches("kubectl exec client -- kdig +short crew.default.svc.cluster.local", address);
     }
     cluster.sh("kubectl delete service crew");
 }
@@ -44,7 +60,7 @@ pub fn a_node_port_is_reached(cluster: &mut Cluster) {
     cluster.sh("kubectl expose deployment web --name=door --type=NodePort --port=80 --target-port=http");
     let port = cluster.sh("kubectl get service door -o jsonpath='{.spec.ports[0].nodePort}'");
     cluster.reaches(&format!("curl -s --max-time 5 http://{ADDRESS}:{port}/"), "web 1");
-    cluster.reaches(&format!("kubectl exec client -- timeout 5 wget -qO- http://{ADDRESS}:{port}/"), "web 1");
+    cluster.reaches(&format!("kubectl exec client -- curl -s --max-time 5 http://{ADDRESS}:{port}/"), "web 1");
     cluster.sh("kubectl delete service door");
     let refused = format!("if curl -s --max-time 2 http://{ADDRESS}:{port}/; then echo open; else echo closed; fi");
     cluster.reaches(&refused, "closed");
@@ -55,6 +71,6 @@ pub fn a_service_without_endpoints_refuses(cluster: &mut Cluster) {
     let address = cluster.sh("kubectl get service nobody -o jsonpath='{.spec.clusterIP}'");
     let refused = format!("curl -s --max-time 5 http://{address}/ || echo $?");
     cluster.reaches(&refused, "7");
-    cluster.reaches("kubectl exec client -- timeout 5 wget -qO- http://nobody/ 2>&1 || true", "Connection refused");
+    cluster.reaches("kubectl exec client -- sh -c 'curl -s --max-time 5 http://nobody/ || echo $?'", "7");
     cluster.sh("kubectl delete service nobody");
 }

@@ -6,7 +6,7 @@ use crate::cluster::Cluster;
 
 /// Applies YAML in which the images' variables stand.
 #[track_caller]
-fn apply(cluster: &Cluster, yaml: &str) {
+pub fn apply(cluster: &Cluster, yaml: &str) {
     cluster.sh(&format!("kubectl apply -f - <<EOF\n{yaml}\nEOF"));
 }
 

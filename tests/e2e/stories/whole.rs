@@ -12,24 +12,56 @@ pub fn a_machine_becomes_a_cluster(cluster: &mut Cluster) {
     assert_eq!(cluster.sh("stat -c %a /etc/pintle/admin.kubeconfig"), "600");
 }
 
+/// What `pintle up` says while it refuses to start.
+#[track_caller]
+fn refused(cluster: &Cluster, arguments: &[&str]) -> String {
+    let said = cluster.pintle("up").args(arguments).output().expect("pintle");
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(1), "pintle up {arguments:?}: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
 pub fn a_start_that_cannot_work_says_why(cluster: &mut Cluster) {
-    let refused = |arguments: &[&str]| {
-        let said = cluster.pintle("up").args(arguments).output().expect("pintle");
-        assert_eq!(said.status.code(), Some(1), "pintle up {arguments:?}");
-        String::from_utf8_lossy(&said.stderr).into_owned()
-    };
-    let said = refused(&[]);
+    let said = refused(cluster, &[]);
     assert!(said.contains("pintle runs already (pid "), "{said}");
     let elsewhere = format!("{SCRATCH}/elsewhere");
-    let said = refused(&["--run-dir", &elsewhere, "--data-dir", &elsewhere]);
+    let said = refused(cluster, &["--run-dir", &elsewhere, "--data-dir", &elsewhere]);
     assert!(said.contains("port 6443, which the API server needs, is taken by pintle (pid "), "{said}");
     assert!(said.contains("port 10250, which the kubelet needs"), "{said}");
-    let file = format!("{SCRATCH}/broken.yaml");
-    std::fs::write(&file, "secureport: 6443\n").expect("a file");
-    let said = refused(&["--config", &file]);
-    assert!(said.contains(&file) && said.contains("unknown field `secureport`"), "{said}");
-    let said = refused(&["--cluster-cidr", "10.96.0.0/16"]);
+    let said = refused(cluster, &["--cluster-cidr", "10.96.0.0/16"]);
     assert!(said.contains("overlap"), "{said}");
+    let mut nobody = std::process::Command::new("unshare");
+    nobody.args(["--user", env!("CARGO_BIN_EXE_pintle"), "up", "--run-dir", &elsewhere, "--data-dir", &elsewhere]);
+    let said = nobody.output().expect("unshare");
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("not root: run it with sudo"), "{said}");
+}
+
+pub fn a_configuration_file_that_cannot_be_is_told(cluster: &mut Cluster) {
+    let file = format!("{SCRATCH}/broken.yaml");
+    let told = |text: &[u8]| {
+        std::fs::write(&file, text).expect("a file");
+        let said = refused(cluster, &["--config", &file]);
+        assert!(said.contains(&file) && said.len() < 2000, "{said}");
+        said
+    };
+    let said = told(b"secureport: 6443\n");
+    assert!(said.contains("unknown field `secureport`"), "{said}");
+    let said = told(b"securePort: a few\n");
+    assert!(said.contains("securePort: invalid type: string \"a few\", expected u16"), "{said}");
+    told(b"securePort: 65536\n");
+    told(b"securePort: 1\nsecurePort: 2\n");
+    told(b"- not\n- a map\n");
+    told(b"securePort: [\n");
+    told(b"\x00\xff\xfe binary");
+    told(&b"a: {".repeat(5000));
+    let bomb: String = (1..40).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}, *a{0}]\n", n - 1)).collect();
+    told(format!("a0: &a0 [x]\n{bomb}").as_bytes());
+    let said = refused(cluster, &["--config", "/nowhere.yaml"]);
+    assert!(said.contains("reading /nowhere.yaml: No such file or directory"), "{said}");
+    let said = refused(cluster, &["--config", "/etc"]);
+    assert!(said.contains("reading /etc: Is a directory"), "{said}");
 }
 
 pub fn stopping_leaves_containers_running(cluster: &mut Cluster) {

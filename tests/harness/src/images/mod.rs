@@ -1,30 +1,29 @@
-//! The images of the tests, each one layer around Debian's static busybox: a web server in two versions, a shell, and a
-//! client with HTTP and DNS tools.
+//! The images of the tests, made from Debian's packages: nginx in two versions of a page, a shell (busybox), a client
+//! with curl and kdig, and a program of a test's own. Each is a layer of busybox and one of the programs.
 //!
 //! Must not know: who pulls them.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod programs;
 
-use anyhow::{Context, Result, ensure};
+use std::path::Path;
+
+use anyhow::Result;
 use pintle_cri::archive::{Entry, Image, ImageConfig, layer};
 
 use crate::Registry;
-
-/// The package everything comes from, and the program in it.
-const PACKAGE: &str = "busybox-static";
-const PROGRAM: &str = "bin/busybox";
+use programs::{Busybox, File};
 
 /// References of the images that were pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Images {
-    /// Serves HTTP on port 80: `/` says `web 1`, `/hostname` the pod's name, `/healthz` says `ok`.
+    /// nginx on port 80: `/` says `web 1`, `/hostname` the pod's name, `/healthz` says `ok`; the pages are in `/www`.
+    /// It logs requests to standard output.
     pub web1: String,
     /// The same, saying `web 2`.
     pub web2: String,
     /// Sleeps; has a shell, `cat`, `tar` and the like.
     pub shell: String,
-    /// Sleeps; `wget`, `nslookup`, `nc`, `ping`.
+    /// Sleeps; `curl` and `kdig` beside what the shell has.
     pub client: String,
 }
 
@@ -34,71 +33,90 @@ impl Images {
     }
 }
 
+/// Sleeps, and ends well of SIGTERM although it is PID 1.
+const SLEEP: &str = "trap 'exit 0' TERM; sleep 1000000000 & wait";
+const SERVE: &str = "hostname > /www/hostname; echo serving; exec nginx";
+/// In the foreground, logging as containers do, with nothing that needs a user or a folder of Debian's.
+const NGINX: &str = "daemon off;
+worker_processes 1;
+user root root;
+pid /run/nginx.pid;
+error_log /dev/stderr;
+events { worker_connections 256; }
+http {
+  access_log /dev/stdout;
+  default_type text/plain;
+  types { text/html html; }
+  server { listen 80; root /www; }
+}
+";
+
 /// Builds the images and pushes them: `web:1`, `web:2`, `shell:1` and `client:1`.
 ///
 /// # Errors
-/// Debian's package is neither installed nor to be had, or the registry refuses.
+/// One of Debian's packages is not installed (the error names it), or the registry refuses.
 pub async fn build_and_push(registry: &Registry) -> Result<Images> {
-    let busybox = busybox()?;
-    let sleeping = image(&busybox, &[], "exec sleep 1000000000");
+    let base = base(&programs::busybox()?);
+    let nginx = programs::with_libraries(&["/usr/sbin/nginx"], "nginx-light")?;
+    let mut tools = programs::with_libraries(&["/usr/bin/curl"], "curl")?;
+    tools.extend(programs::with_libraries(&["/usr/bin/kdig"], "knot-dnsutils")?);
+    let client = image(vec![base.clone(), files(&tools, &[])], SLEEP);
     Ok(Images {
-        web1: registry.push("web", "1", &web(&busybox, "1")).await?,
-        web2: registry.push("web", "2", &web(&busybox, "2")).await?,
-        shell: registry.push("shell", "1", &sleeping).await?,
-        client: registry.push("client", "1", &sleeping).await?,
+        web1: registry.push("web", "1", &web(&base, &nginx, "1")).await?,
+        web2: registry.push("web", "2", &web(&base, &nginx, "2")).await?,
+        shell: registry.push("shell", "1", &image(vec![base], SLEEP)).await?,
+        client: registry.push("client", "1", &client).await?,
     })
 }
 
+/// Builds an image that runs `program`, an executable of this machine, with `arguments`, and pushes it as `name:1`; its
+/// reference.
+///
+/// # Errors
+/// The program cannot be read, or the registry refuses.
+pub async fn push_program(registry: &Registry, name: &str, program: &Path, arguments: &[&str]) -> Result<String> {
+    let mut found = programs::with_libraries(&[&program.to_string_lossy()], name)?;
+    found.iter_mut().filter(|file| Path::new("/").join(&file.path) == program).for_each(|file| {
+        file.path = "bin/program".into();
+    });
+    let layers = vec![base(&programs::busybox()?), files(&found, &[])];
+    let cmd = ["/bin/program"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
+    registry.push(name, "1", &Image::build(&config(cmd), layers)).await
+}
+
 /// The web server in a version.
-fn web(busybox: &Busybox, version: &str) -> Image {
+fn web(base: &[u8], nginx: &[File], version: &str) -> Image {
     let page = format!("web {version}\n");
-    let files = [("www/index.html", page.as_str()), ("www/healthz", "ok\n")];
-    image(busybox, &files, "hostname > /www/hostname; echo serving; exec httpd -f -v -p 80 -h /www")
+    let pages = [("www/index.html", page.as_str()), ("www/healthz", "ok\n"), ("etc/nginx/nginx.conf", NGINX)];
+    image(vec![base.to_vec(), files(nginx, &[]), files(&[], &pages)], SERVE)
 }
 
-struct Busybox {
-    program: Vec<u8>,
-    applets: Vec<String>,
+fn config(cmd: Vec<String>) -> ImageConfig {
+    ImageConfig { cmd, env: vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".into()], ..Default::default() }
 }
 
-/// An image whose containers run a line of shell, which dies of SIGTERM although it is PID 1.
-fn image(busybox: &Busybox, files: &[(&str, &str)], script: &str) -> Image {
-    let run = format!("#!/bin/sh\ntrap 'exit 0' TERM\n({script}) &\nwait\n");
+/// An image whose containers run a line of shell.
+fn image(layers: Vec<Vec<u8>>, script: &str) -> Image {
+    Image::build(&config(["/bin/sh", "-c", script].map(str::to_owned).to_vec()), layers)
+}
+
+/// The folders and files of every image, and busybox under all its names.
+fn base(busybox: &Busybox) -> Vec<u8> {
     let links: Vec<String> = busybox.applets.iter().map(|name| format!("bin/{name}")).collect();
-    let mut entries: Vec<Entry<'_>> = ["bin", "etc", "root", "www"].map(|path| Entry::directory(path, 0o755)).into();
+    let folders = ["bin", "etc", "etc/nginx", "root", "run", "var", "var/lib", "var/lib/nginx", "var/log", "www"];
+    let mut entries: Vec<Entry<'_>> = folders.iter().map(|path| Entry::directory(path, 0o755)).collect();
+    entries.push(Entry::directory("var/log/nginx", 0o755));
     entries.push(Entry::directory("tmp", 0o1777));
     entries.push(Entry::file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"));
     entries.push(Entry::file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n"));
-    entries.push(Entry::file("bin/run", 0o755, run.as_bytes()));
-    entries.push(Entry::file(PROGRAM, 0o755, &busybox.program));
+    entries.push(Entry::file(programs::BUSYBOX, 0o755, &busybox.program));
     entries.extend(links.iter().map(|path| Entry::link(path, "busybox")));
-    entries.extend(files.iter().map(|(path, text)| Entry::file(path, 0o644, text.as_bytes())));
-    let config = ImageConfig { cmd: vec!["/bin/run".into()], env: vec!["PATH=/bin".into()], ..Default::default() };
-    Image::build(&config, vec![layer(&entries)])
+    layer(&entries)
 }
 
-/// Debian's static busybox: the installed one, else from the package.
-fn busybox() -> Result<Busybox> {
-    let installed = Path::new("/").join(PROGRAM);
-    let downloads = tempfile::tempdir()?;
-    let path = if is_static(&installed) { installed } else { download(downloads.path())? };
-    let listed = Command::new(&path).arg("--list").output().context("busybox does not run")?;
-    let names = String::from_utf8(listed.stdout)?;
-    let applets = names.lines().filter(|name| *name != "busybox").map(str::to_owned).collect();
-    Ok(Busybox { program: std::fs::read(&path)?, applets })
-}
-
-fn is_static(program: &Path) -> bool {
-    let owned = Command::new("dpkg").args(["-s", PACKAGE]).output();
-    program.exists() && owned.is_ok_and(|answer| answer.status.success())
-}
-
-fn download(dir: &Path) -> Result<PathBuf> {
-    let got = Command::new("apt-get").args(["download", PACKAGE]).current_dir(dir).output()?;
-    ensure!(got.status.success(), "apt-get download {PACKAGE}: {}", String::from_utf8_lossy(&got.stderr));
-    let package = std::fs::read_dir(dir)?.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some());
-    let package = package.context("apt-get downloaded nothing")?;
-    let unpacked = Command::new("dpkg-deb").arg("-x").arg(&package).arg(dir).status()?;
-    ensure!(unpacked.success(), "cannot unpack {}", package.display());
-    Ok(dir.join(PROGRAM))
+/// A layer of programs and of small files.
+fn files(programs: &[File], texts: &[(&str, &str)]) -> Vec<u8> {
+    let mut entries: Vec<Entry<'_>> = programs.iter().map(|file| Entry::file(&file.path, 0o755, &file.bytes)).collect();
+    entries.extend(texts.iter().map(|(path, text)| Entry::file(path, 0o644, text.as_bytes())));
+    layer(&entries)
 }
