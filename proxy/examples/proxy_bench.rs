@@ -5,9 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
+use pintle_nftables::Family;
 use pintle_proxy::backend::Table;
 use pintle_proxy::model::{Endpoint, Model, Node, Port, Service, ServiceName, Slice, SlicePort};
-use pintle_proxy::nft::Family;
 use pintle_proxy::parse_range;
 use pintle_proxy::plan::element::Protocol;
 use pintle_proxy::plan::service::Context;

@@ -10,8 +10,6 @@ mod health;
 mod host;
 mod metrics;
 pub mod model;
-pub mod netlink;
-pub mod nft;
 pub mod plan;
 mod range;
 mod run;

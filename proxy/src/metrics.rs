@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family as ByLabel;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-use crate::nft::Family;
+use pintle_nftables::Family;
 
 type Labels = Vec<(String, String)>;
 

@@ -17,12 +17,12 @@ use crate::config::Config;
 use crate::health::{Health, HealthPorts, serve_health, serve_metrics};
 use crate::metrics::ProxyMetrics;
 use crate::model::{Model, Node};
-use crate::nft::Family;
 use crate::plan::element::{Range, family_of};
 use crate::plan::service::Context;
 use crate::syncer::Syncer;
 use crate::watch::{NodeState, Sources, Touched, apply};
 use crate::{dns, host};
+use pintle_nftables::Family;
 
 /// Runs until cancelled. The rules stay in the kernel then: `cleanup` removes them. Errors when the kernel refuses the
 /// table altogether, or an address cannot be listened on.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use crate::backend::Table;
 use crate::model::{Model, PortEndpoint, ServiceName};
-use crate::nft::Family;
 use crate::plan::conntrack::serving;
 use crate::plan::diff::{Changes, Ruleset};
 use crate::plan::element::{Elements, Frontend, Key, Lane, Protocol, Value, family_of};
 use crate::plan::service::{Context, elements};
+use pintle_nftables::Family;
 
 /// A Service port's number, by which the kernel's elements know it.
 #[derive(Debug, Clone)]

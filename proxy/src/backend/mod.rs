@@ -2,19 +2,17 @@
 //!
 //! Decides nothing: what the table should hold comes from `plan`. Must not know: Services.
 
-mod conntrack;
-
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hasher;
 
 use anyhow::Context as _;
 
-use crate::netlink::Socket;
-use crate::nft::{self, Batch, Element, Family, Set};
-use crate::plan::conntrack::{Serving, is_stale};
+use crate::plan::conntrack::{Flow, Serving, is_stale};
 use crate::plan::diff::Changes;
-use crate::plan::element::{Key, Range, Value, family_of};
+use crate::plan::element::{Frontend, Key, Protocol, Range, Target, Value, family_of};
 use crate::plan::{chains, codec, sets};
+use pintle_nftables::netlink::Socket;
+use pintle_nftables::{self as nft, Batch, Element, Family, Set, conntrack};
 
 /// Chains that pick among so few endpoints are there from the start; others come when first needed.
 const PICKERS: u32 = 16;
@@ -147,7 +145,8 @@ impl Table {
     /// Ends the UDP flows that no longer lead to an endpoint. Answers with their number.
     pub fn end_stale_flows(&mut self, serving: &Serving) -> anyhow::Result<usize> {
         let entries = conntrack::list(&mut self.socket, self.family)?;
-        let stale: Vec<_> = entries.iter().filter(|entry| is_stale(&entry.flow, serving)).collect();
+        let stale: Vec<_> =
+            entries.iter().filter(|entry| flow(entry).is_some_and(|flow| is_stale(&flow, serving))).collect();
         stale.iter().try_for_each(|entry| conntrack::delete(&mut self.socket, self.family, entry))?;
         Ok(stale.len())
     }
@@ -188,6 +187,14 @@ impl Table {
         let elements = self.elements(set)?;
         Ok(elements.iter().filter_map(|raw| raw.key.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))).collect())
     }
+}
+
+/// Of UDP flows only: the other protocols notice when their endpoint goes.
+fn flow(entry: &conntrack::Entry) -> Option<Flow> {
+    let (to, by) = (entry.destination, entry.answers);
+    let frontend = Frontend { address: to.ip(), protocol: Protocol::Udp, port: to.port() };
+    let answers = Target { address: by.ip(), port: by.port() };
+    (entry.protocol == Protocol::Udp as u8).then_some(Flow { frontend, answers })
 }
 
 /// Removes both families' tables, where they are. Says which there were.

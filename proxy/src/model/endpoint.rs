@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1 as discovery;
 
-use crate::nft::Family;
 use crate::plan::element::{Protocol, Target, family_of};
+use pintle_nftables::Family;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlicePort {

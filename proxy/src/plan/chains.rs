@@ -6,7 +6,7 @@
 
 use super::element::{Action, Masquerade, Protocol, policy};
 use super::sets;
-use crate::nft::{
+use pintle_nftables::{
     Chain, Cmp, CtKey, DynsetOp, Element, ElementData, Expr, Family, FibAddress, Hook, HookKind, MetaKey, PayloadBase,
     Register, Rule, Verdict,
 };

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::element::{Action, Frontend, Handling, Key, Lane, Masquerade, Protocol, Range, Target, Value};
 use super::sets;
-use crate::nft::{Element, ElementData, Family, RawElement};
+use pintle_nftables::{Element, ElementData, Family, RawElement};
 
 /// The set that holds the key.
 pub fn set_name(key: &Key) -> &'static str {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::element::{Frontend, Protocol, Target, family_of};
 use crate::model::{Model, PortEndpoint, ServiceName};
-use crate::nft::Family;
+use pintle_nftables::Family;
 
 /// A UDP flow: where the client sends, and who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

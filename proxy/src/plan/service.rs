@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use super::element::{Action, Elements, Frontend, Handling, Key, Lane, Masquerade, Range, Target, Value, family_of};
 use crate::model::{Categories, Node, Port, PortEndpoint, Service, Wants, categorize};
-use crate::nft::Family;
 use crate::range::outermost;
+use pintle_nftables::Family;
 
 /// What all Services of a family have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]

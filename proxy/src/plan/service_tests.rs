@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use super::element::{Elements, Key, Lane, Target, Value};
 use super::service::{Context, assign_slots, elements};
 use crate::model::{Node, PortEndpoint, Service, Slice};
-use crate::nft::Family;
+use pintle_nftables::Family;
 
 fn context() -> Context {
     let address: IpAddr = IpAddr::from([192, 168, 77, 1]);

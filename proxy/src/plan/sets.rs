@@ -2,7 +2,7 @@
 //!
 //! Must not know: which elements they hold.
 
-use crate::nft::{Family, Set, SetKind, Type};
+use pintle_nftables::{Family, Set, SetKind, Type};
 
 /// The table of this proxy, in the families ip and ip6.
 pub const TABLE: &str = "pintle-proxy";

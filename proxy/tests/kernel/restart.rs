@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use pintle_nftables as nft;
+use pintle_nftables::netlink::Socket;
 use pintle_proxy::model::Model;
-use pintle_proxy::netlink::Socket;
-use pintle_proxy::nft;
 use serde_json::json;
 
 use crate::network::{Network, inside, possible, servers, tcp};
@@ -79,7 +79,7 @@ fn what_others_broke_is_repaired() {
     inside(&network.node(), pintle_proxy::backend::cleanup).expect("a cleanup");
     assert_eq!(proxy.listing(), "");
     let model = std::mem::take(&mut proxy.model);
-    proxy.syncers[0].sync_all(&model, context(pintle_proxy::nft::Family::V4)).expect("a sync");
+    proxy.syncers[0].sync_all(&model, context(pintle_nftables::Family::V4)).expect("a sync");
     tcp(&client, "10.96.0.50", 80).expect("made anew");
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
+use pintle_nftables::Family;
 use pintle_proxy::backend::Table;
 use pintle_proxy::model::{Model, Node, Service, ServiceName, Slice};
-use pintle_proxy::nft::Family;
 use pintle_proxy::parse_range;
 use pintle_proxy::plan::service::Context;
 use pintle_proxy::syncer::Syncer;

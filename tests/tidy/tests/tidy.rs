@@ -26,6 +26,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("controlplane/store", 1),
     ("controlplane/pki", 1),
     ("daemon", 0),
+    ("nftables", 0),
     ("controlplane/api", 0),
     ("runtime-shims/monitor", 0),
 ];

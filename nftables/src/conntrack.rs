@@ -1,18 +1,16 @@
 //! Conntrack's entries: listed, and single ones deleted. UDP clients keep their source port, so their entry outlives
 //! the endpoint it points to.
 //!
-//! Decides nothing: which entries are stale comes from `plan`. Must not know: Services.
+//! Must not know: which entries are stale.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Context as _;
 use nix::errno::Errno;
 
+use crate::Family;
 use crate::netlink::Socket;
 use crate::netlink::wire::{Attributes, DUMP, Header, REQUEST, Writer};
-use crate::nft::Family;
-use crate::plan::conntrack::Flow;
-use crate::plan::element::{Frontend, Protocol, Target};
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_…`.
 const GET: u16 = 0x101;
@@ -21,13 +19,19 @@ const DELETE: u16 = 0x102;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 
-/// A flow and the bytes the kernel knows it by.
+/// A flow, and the bytes the kernel knows it by.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    pub flow: Flow,
+    /// Its IP protocol number.
+    pub protocol: u8,
+    /// Where the client sends, before any translation.
+    pub destination: SocketAddr,
+    /// Who answers.
+    pub answers: SocketAddr,
     tuple: Vec<u8>,
 }
 
-/// The UDP flows of one family.
+/// The flows of one family that have ports.
 pub fn list(socket: &mut Socket, family: Family) -> anyhow::Result<Vec<Entry>> {
     let mut found = Vec::new();
     let mut request = Writer::default();
@@ -57,25 +61,19 @@ fn header(kind: u16, flags: u16, family: Family) -> Header {
 fn read(attributes: Attributes<'_>, family: Family) -> Option<Entry> {
     let original = attributes.inside(ORIGINAL)?;
     let (_, destination, protocol) = tuple(original, family)?;
-    let (source, _, _) = tuple(attributes.inside(REPLY)?, family)?;
-    if protocol != Protocol::Udp as u8 {
-        return None;
-    }
-    let frontend = Frontend { address: destination.address, protocol: Protocol::Udp, port: destination.port };
-    Some(Entry { flow: Flow { frontend, answers: source }, tuple: original.0.to_vec() })
+    let (answers, _, _) = tuple(attributes.inside(REPLY)?, family)?;
+    Some(Entry { protocol, destination, answers, tuple: original.0.to_vec() })
 }
 
 /// Source, destination and protocol.
-fn tuple(attributes: Attributes<'_>, family: Family) -> Option<(Target, Target, u8)> {
+fn tuple(attributes: Attributes<'_>, family: Family) -> Option<(SocketAddr, SocketAddr, u8)> {
     let (addresses, protocol) = (attributes.inside(1)?, attributes.inside(2)?);
     let (from, to) = if family == Family::V4 { (1, 2) } else { (3, 4) };
-    let target = |address, port| {
-        Some(Target {
-            address: ip(addresses.find(address)?)?,
-            port: u16::from_be_bytes(*protocol.find(port)?.first_chunk()?),
-        })
+    let end = |address, port| {
+        let port = u16::from_be_bytes(*protocol.find(port)?.first_chunk()?);
+        Some(SocketAddr::new(ip(addresses.find(address)?)?, port))
     };
-    Some((target(from, 2)?, target(to, 3)?, *protocol.find(1)?.first()?))
+    Some((end(from, 2)?, end(to, 3)?, *protocol.find(1)?.first()?))
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {

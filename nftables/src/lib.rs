@@ -2,10 +2,12 @@
 //!
 //! netlink-packet-netfilter has the basic messages only (no nat, masquerade, numgen, fib, ct, reject, dynset,
 //! concatenations, verdict maps or batches), so the messages are written here, straight into the batch's buffer.
-//! Must not know: Services, and what a rule is for.
+//! Must not know: Services, pods, and what a rule is for.
 
 mod batch;
+pub mod conntrack;
 mod expression;
+pub mod netlink;
 mod object;
 mod read;
 
