@@ -54,6 +54,19 @@ pub fn has_file_system(name: &str) -> bool {
     known.lines().any(|line| line.split_whitespace().last() == Some(name))
 }
 
+/// Loads the kernel modules that nothing loads by itself, where they are modules and not there yet. What still lacks
+/// afterwards is for preflight to tell.
+pub fn load_modules() {
+    let wanted = [
+        ("overlay", has_file_system("overlay")),
+        ("br_netfilter", std::path::Path::new("/proc/sys/net/bridge").is_dir()),
+    ];
+    for (module, _) in wanted.into_iter().filter(|(_, there)| !there) {
+        let quiet = std::process::Stdio::null;
+        let _ = std::process::Command::new("modprobe").arg("-q").arg(module).stdout(quiet()).stderr(quiet()).status();
+    }
+}
+
 /// The program in PATH, as a shell finds it.
 pub fn program(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

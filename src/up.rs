@@ -24,7 +24,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let progress = Progress::start();
     let _only = only_one(&config)?;
-    progress.step("this machine can run a cluster", async { check(&config) }).await?;
+    progress.step("preflight", async { check(&config) }).await?;
     let cancel = pintle_daemon::shutdown::on_signals()?;
     let mut parts = Parts::new(cancel.child_token());
     let result = tokio::select! {
@@ -63,8 +63,9 @@ fn only_one(config: &Config) -> anyhow::Result<nix::fcntl::Flock<fs::File>> {
 }
 
 fn check(config: &Config) -> anyhow::Result<()> {
+    crate::machine::load_modules();
     let problems = preflight::problems(&preflight::look(config));
-    anyhow::ensure!(problems.is_empty(), "\n  - {}", problems.join("\n  - "));
+    anyhow::ensure!(problems.is_empty(), "this machine cannot run a cluster yet:\n  - {}", problems.join("\n  - "));
     Ok(())
 }
 
