@@ -15,6 +15,7 @@ mod progress;
 mod reset;
 mod up;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -93,6 +94,10 @@ fn main() -> ExitCode {
     if let Some(code) = pintle_cni::plugin::invoked() {
         return code;
     }
+    // an OCI runtime enters namespaces: before any thread, and before anything else is set up
+    if let Some(call) = launch_call() {
+        return pintle_launch::main(call);
+    }
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -100,6 +105,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The arguments of `pintle launch …`, program name first; None for every other subcommand.
+fn launch_call() -> Option<impl Iterator<Item = OsString>> {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next()?;
+    (arguments.next()? == "launch").then(|| std::iter::once(program).chain(arguments))
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

@@ -1,0 +1,49 @@
+//! A conversation between a process and its child: the child says it is ready or why not, the parent says go.
+//!
+//! Must not know: about what.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context, Result, bail};
+
+const FINE: u8 = b'+';
+const FAILED: u8 = b'-';
+/// No error is longer.
+const LONGEST: u64 = 64 * 1024;
+
+/// One end of the conversation. The other end's death ends every wait.
+#[derive(Debug)]
+pub struct Talk(UnixStream);
+
+impl Talk {
+    /// Both ends; neither outlives an exec.
+    pub fn pair() -> io::Result<(Talk, Talk)> {
+        let (one, other) = UnixStream::pair()?;
+        Ok((Talk(one), Talk(other)))
+    }
+
+    /// Tells the other side that this step is done.
+    pub fn fine(&mut self) -> Result<()> {
+        self.0.write_all(&[FINE]).context("the other process is gone")
+    }
+
+    /// Tells the other side why it failed. Nothing more can be said after that.
+    pub fn failed(&mut self, error: &anyhow::Error) {
+        let _ = self.0.write_all(&[FAILED]);
+        let _ = self.0.write_all(format!("{error:#}").as_bytes());
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Waits for the other side's step. Fails with its error, or when it died.
+    pub fn wait(&mut self) -> Result<()> {
+        let mut byte = [0];
+        self.0.read_exact(&mut byte).context("the other process ended unexpectedly")?;
+        if byte == [FINE] {
+            return Ok(());
+        }
+        let mut text = String::new();
+        Read::by_ref(&mut self.0).take(LONGEST).read_to_string(&mut text).context("an error that cannot be read")?;
+        bail!("{text}")
+    }
+}

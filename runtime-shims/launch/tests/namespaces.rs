@@ -1,0 +1,114 @@
+//! `namespaces --pin`: what a sandbox's namespaces are and hold.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn launch(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pintle-launch")).args(arguments).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What a shell prints that has joined the pinned namespaces.
+fn inside(dir: &Path, kinds: &[&str], script: &str) -> String {
+    let mut command = Command::new("nsenter");
+    for kind in kinds {
+        command.arg(format!("--{kind}={}", dir.join(kind).display()));
+    }
+    let output = command.args(["--", "sh", "-c", script]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn unpin(dir: &Path) {
+    for file in fs::read_dir(dir).unwrap() {
+        nix::mount::umount2(&file.unwrap().path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+#[test]
+fn pinned_namespaces_outlive_the_call_and_hold_hostname_loopback_and_parameters() {
+    let dir = tempfile::tempdir().unwrap();
+    let pin = dir.path().join("ns");
+    let done = launch(&[
+        "namespaces",
+        "--pin",
+        pin.to_str().unwrap(),
+        "--net",
+        "--ipc",
+        "--uts",
+        "pod-1",
+        "--sysctl",
+        "net.ipv4.ip_unprivileged_port_start=0",
+        "--sysctl",
+        "kernel.shm_rmid_forced=1",
+    ]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    for kind in ["net", "ipc", "uts"] {
+        let own = fs::metadata(format!("/proc/self/ns/{kind}")).unwrap();
+        assert_ne!(fs::metadata(pin.join(kind)).unwrap().ino(), own.ino(), "{kind}");
+    }
+    let script = "hostname; cat /sys/class/net/lo/flags /proc/sys/net/ipv4/ip_unprivileged_port_start \
+                  /proc/sys/kernel/shm_rmid_forced; ip -o link | wc -l";
+    // sysfs shows the network namespace it was mounted in, so the loopback is asked of ip
+    let script = script.replace("/sys/class/net/lo/flags", "/dev/null");
+    assert_eq!(inside(&pin, &["net", "ipc", "uts"], &script), "pod-1\n0\n1\n1");
+    assert!(inside(&pin, &["net"], "ip link show lo").contains("LOOPBACK,UP"));
+    unpin(&pin);
+}
+
+#[test]
+fn a_user_namespace_owns_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let pin = dir.path().join("ns");
+    let done = launch(&[
+        "namespaces",
+        "--pin",
+        pin.to_str().unwrap(),
+        "--net",
+        "--ipc",
+        "--uts",
+        "pod-1",
+        "--user-map",
+        "0:70000:65536",
+        "--group-map",
+        "0:80000:65536",
+        "--sysctl",
+        "net.ipv4.ping_group_range=0 0",
+        "--sysctl",
+        "kernel.msgmax=9000",
+    ]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let seen = inside(
+        &pin,
+        &["user", "net"],
+        "cat /proc/self/uid_map /proc/self/gid_map; ip addr add 127.0.0.2/8 dev lo && echo may",
+    );
+    let words: Vec<&str> = seen.split_whitespace().collect();
+    assert_eq!(words, ["0", "70000", "65536", "0", "80000", "65536", "may"]);
+    unpin(&pin);
+}
+
+#[test]
+fn a_parameter_the_kernel_refuses_leaves_nothing_pinned() {
+    let dir = tempfile::tempdir().unwrap();
+    let pin = dir.path().join("ns");
+    let done = launch(&["namespaces", "--pin", pin.to_str().unwrap(), "--net", "--sysctl", "net.ipv4.no_such=1"]);
+    assert!(!done.status.success());
+    let error = stderr(&done);
+    assert!(error.contains("cannot set net.ipv4.no_such") && error.lines().count() == 1, "{error}");
+    assert_eq!(fs::read_dir(&pin).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_in_the_way_is_named_and_nothing_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("ipc"), "").unwrap();
+    let done = launch(&["namespaces", "--pin", dir.path().to_str().unwrap(), "--net", "--ipc"]);
+    assert!(!done.status.success());
+    assert!(stderr(&done).contains("/ipc: File exists"), "{}", stderr(&done));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
