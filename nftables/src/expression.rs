@@ -68,6 +68,8 @@ impl Verdict {
 pub enum MetaKey {
     /// The transport protocol, one byte.
     L4Proto,
+    /// The index of the link it came by, host order; the loopback device's is 1.
+    InputLink,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,9 +212,9 @@ impl Expr {
 
     fn write_data(&self, w: &mut Writer) {
         match self {
-            Self::Meta { key: MetaKey::L4Proto, to } => {
+            Self::Meta { key, to } => {
                 w.be32(1, to.number());
-                w.be32(2, 16);
+                w.be32(2, if *key == MetaKey::L4Proto { 16 } else { 4 });
             }
             Self::Payload { base, offset, length, to } => write_payload(w, *base, *offset, *length, *to),
             Self::Cmp { register, op, value } => {
@@ -314,6 +316,7 @@ impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Meta { key: MetaKey::L4Proto, to } => write!(f, "{to} = l4proto"),
+            Self::Meta { key: MetaKey::InputLink, to } => write!(f, "{to} = iif"),
             Self::Payload { base, offset, length, to } => {
                 let base = if *base == PayloadBase::Network { "network" } else { "transport" };
                 write!(f, "{to} = {base}[{offset}..{}]", offset + length)

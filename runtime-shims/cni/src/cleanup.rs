@@ -5,27 +5,28 @@
 use std::fs;
 use std::path::Path;
 
+use crate::attach::outer_name;
 use crate::conf::BRIDGE;
-use crate::error::CniError;
+use crate::host_ports;
 use crate::leases::Leases;
 use crate::links::Links;
-use crate::plugin::outer_name;
 
-/// Removes the pods' links, the bridge and the leases below `data_dir`; what it removed.
+/// Removes the pods' links, the bridge, the host ports' tables and the leases below `data_dir`; what it removed.
 ///
 /// # Errors
 /// The first thing that is there and cannot be removed.
 pub async fn cleanup(data_dir: &Path) -> anyhow::Result<Vec<String>> {
     let mut removed = Vec::new();
-    let links = Links::open().map_err(told)?;
-    let mut names = held(data_dir).map_err(told)?;
+    let links = Links::open()?;
+    let mut names = held(data_dir)?;
     names.push(BRIDGE.to_owned());
     for name in names {
-        if links.find(&name).await.map_err(told)?.is_some() {
-            links.remove(&name).await.map_err(told)?;
+        if links.find(&name).await?.is_some() {
+            links.remove(&name).await?;
             removed.push(format!("link {name}"));
         }
     }
+    removed.extend(host_ports::cleanup()?);
     if data_dir.exists() {
         fs::remove_dir_all(data_dir)?;
         removed.push(data_dir.display().to_string());
@@ -38,12 +39,8 @@ fn held(data_dir: &Path) -> crate::error::Result<Vec<String>> {
     let networks = fs::read_dir(data_dir).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
     let mut names = Vec::new();
     for network in networks.filter_map(|entry| entry.file_name().into_string().ok()) {
-        let leases = Leases::lock(data_dir, &network)?.all()?;
-        names.extend(leases.iter().map(|(_, attachment)| outer_name(attachment)));
+        let leases = Leases::open(data_dir, &network)?.attachments()?;
+        names.extend(leases.iter().map(outer_name));
     }
     Ok(names)
-}
-
-fn told(error: CniError) -> anyhow::Error {
-    anyhow::anyhow!("{}: {}", error.message, error.details)
 }

@@ -26,7 +26,8 @@ pub enum Installed {
 }
 
 /// Writes `10-pintle.conflist` into `dir` (`/etc/cni/net.d`), unless it holds a CNI configuration that is not ours.
-/// `pod_cidr` is the node's, IPv4, such as `10.244.0.0/22`; `data_dir` keeps the leases.
+/// `pod_cidr` is the node's, such as `10.244.0.0/22`; one per family, with commas, in a dual-stack cluster. `data_dir`
+/// keeps the leases.
 ///
 /// # Errors
 /// The directory cannot be read or written.
@@ -101,7 +102,14 @@ fn remove_all(paths: Vec<PathBuf>) -> Result<Vec<String>> {
 }
 
 fn configuration(pod_cidr: &str, data_dir: &Path) -> String {
-    let plugin = json!({ "type": PLUGIN_NAME, "bridge": BRIDGE, "podCIDR": pod_cidr, "dataDir": data_dir });
+    let cidrs: Vec<&str> = pod_cidr.split(',').map(str::trim).collect();
+    let plugin = json!({
+        "type": PLUGIN_NAME,
+        "bridge": BRIDGE,
+        "podCIDRs": cidrs,
+        "dataDir": data_dir,
+        "capabilities": { "portMappings": true, "ips": true, "mac": true },
+    });
     // Runtimes that do not know the list of versions (before CNI 1.1) go by the single one.
     let versions = ["1.0.0", "1.1.0"];
     let list = json!({ "cniVersion": "1.0.0", "cniVersions": versions, "name": "pintle", "plugins": [plugin] });

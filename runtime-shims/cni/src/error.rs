@@ -41,6 +41,14 @@ impl CniError {
     }
 }
 
+impl Display for CniError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.message, self.details)
+    }
+}
+
+impl std::error::Error for CniError {}
+
 /// Says what was attempted when something failed.
 pub trait Context<T> {
     fn context(self, code: Code, attempt: impl FnOnce() -> String) -> Result<T>;

@@ -1,165 +1,255 @@
-//! Who has which address, on disk: a file per address, named like it, holding the container id and the interface.
+//! Who has which address, on disk: a symbolic link per address, named like it, that leads to `<container>/<ifname>`, and
+//! beside them (`held/`) one per attachment that leads to its addresses.
 //!
-//! A lock file makes it safe against other processes; files are created whole, so that a crash leaves no half of one.
-//! Must not know: links, namespaces.
+//! Making a link is atomic and fails when it is there: calls at once, of several processes too, need no lock, and a
+//! crash leaves no half of one. An address whose other link is missing is found by collection.
+//! Must not know: links of the network, namespaces.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{CniError, Code, Context, Result};
-use crate::request::{Attachment, Range};
+use crate::range::Range;
+use crate::request::Attachment;
 
-const LAST: &str = "last";
-/// How long another call may hold the lock: it holds it for some file operations.
-const LOCK_WITHIN: Duration = Duration::from_secs(10);
+const HELD: &str = "held";
 
-/// The leases of one network, locked while this lives.
+/// The leases of one network.
 pub struct Leases {
     dir: PathBuf,
-    _lock: Flock<File>,
 }
 
 impl Leases {
-    pub fn lock(data_dir: &Path, network: &str) -> Result<Self> {
+    pub fn open(data_dir: &Path, network: &str) -> Result<Self> {
         let dir = data_dir.join(network);
-        fs::create_dir_all(&dir).context(Code::Io, || format!("cannot make {}", dir.display()))?;
-        let path = dir.join("lock");
-        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let mut file = open.context(Code::Io, || format!("cannot open {}", path.display()))?;
-        let began = Instant::now();
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self { dir, _lock: lock }),
-                // flock has no timeout, and nothing may wait for ever.
-                Err((back, _)) if began.elapsed() < LOCK_WITHIN => file = back,
-                Err((_, error)) => return Err(error).context(Code::Io, || format!("{} stays locked", path.display())),
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        let held = dir.join(HELD);
+        if !held.is_dir() {
+            fs::create_dir_all(&held).context(Code::Io, || format!("cannot make {}", held.display()))?;
         }
+        Ok(Self { dir })
     }
 
-    /// The attachment's address: the one it has, else the next free one after the last given, so that an address rests
-    /// as long as possible before it comes back.
-    pub fn take(&self, range: Range, attachment: &Attachment) -> Result<Ipv4Addr> {
-        if let Some(address) = self.of(attachment)? {
-            return Ok(address);
+    /// The attachment's addresses, one of each range: those it has, else those that are `wanted`, else the next free
+    /// ones after the last given, so that an address rests as long as possible before it comes back.
+    pub fn take(&self, ranges: &[Range], wanted: &[IpAddr], attachment: &Attachment) -> Result<Vec<IpAddr>> {
+        if let Some(addresses) = self.held(attachment)? {
+            return Ok(addresses);
         }
-        let start = self.last(range).map_or(0, |n| n + 1);
+        let mut taken = Vec::new();
+        for range in ranges {
+            let wanted = wanted.iter().find(|address| range.position(**address).is_some());
+            let address = match wanted {
+                Some(address) => self.claim(*address, attachment),
+                None => self.next(*range, attachment),
+            };
+            taken.push(address.inspect_err(|_| self.give_back(&taken))?);
+        }
+        let text = taken.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
+        let path = self.of(attachment);
+        let linked = symlink(text, &path).context(Code::Io, || format!("cannot make {}", path.display()));
+        linked.inspect_err(|_| self.give_back(&taken))?;
+        Ok(taken)
+    }
+
+    /// The addresses that an attachment has; none when it has none.
+    pub fn held(&self, attachment: &Attachment) -> Result<Option<Vec<IpAddr>>> {
+        let path = self.of(attachment);
+        let text = match fs::read_link(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).context(Code::Io, || format!("cannot read {}", path.display())),
+        };
+        let addresses = text.to_string_lossy().split(',').map(str::parse).collect::<std::result::Result<Vec<_>, _>>();
+        addresses.map(Some).context(Code::Io, || format!("{} is broken", path.display()))
+    }
+
+    /// Gives an attachment's addresses back; nothing to do when it has none.
+    pub fn release(&self, attachment: &Attachment) -> Result<()> {
+        for address in self.held(attachment)?.unwrap_or_default() {
+            if self.holder(address).as_ref() == Some(attachment) {
+                self.remove(&self.dir.join(address.to_string()))?;
+            }
+        }
+        self.remove(&self.of(attachment))
+    }
+
+    /// Every attachment that has something, complete or not.
+    pub fn attachments(&self) -> Result<Vec<Attachment>> {
+        let mut found: Vec<Attachment> = self.addresses()?.into_iter().filter_map(|it| self.holder(it)).collect();
+        let names = self.names(&self.dir.join(HELD))?;
+        found.extend(names.iter().filter_map(|name| {
+            let (container, ifname) = name.split_once('@')?;
+            Some(Attachment { container: container.into(), ifname: ifname.into() })
+        }));
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Every address that somebody has.
+    pub fn addresses(&self) -> Result<Vec<IpAddr>> {
+        Ok(self.names(&self.dir)?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Removes whatever leads to this attachment, also what a crash left incomplete.
+    pub fn purge(&self, attachment: &Attachment) -> Result<()> {
+        self.release(attachment)?;
+        for address in self.addresses()?.into_iter().filter(|it| self.holder(*it).as_ref() == Some(attachment)) {
+            self.remove(&self.dir.join(address.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn next(&self, range: Range, attachment: &Attachment) -> Result<IpAddr> {
+        let start = self.last(range).map_or(0, |n| n.wrapping_add(1));
         for n in (0..range.size()).map(|n| start.wrapping_add(n)) {
             let address = range.address(n);
             if self.create(address, attachment)? {
-                self.remember(address)?;
+                // Only a hint: when it is lost, the search begins at the start.
+                let _ = fs::write(self.hint(range), address.to_string());
                 return Ok(address);
             }
         }
         Err(CniError::new(Code::NoAddress, format!("all {} addresses for pods are taken", range.size())))
     }
 
-    /// The address that an attachment has.
-    pub fn of(&self, attachment: &Attachment) -> Result<Option<Ipv4Addr>> {
-        Ok(self.all()?.into_iter().find(|(_, holder)| holder == attachment).map(|(address, _)| address))
-    }
-
-    /// Gives an attachment's address back; nothing to do when it has none.
-    pub fn release(&self, attachment: &Attachment) -> Result<()> {
-        for (address, _) in self.all()?.into_iter().filter(|(_, holder)| holder == attachment) {
-            let path = self.dir.join(address.to_string());
-            fs::remove_file(&path).context(Code::Io, || format!("cannot remove {}", path.display()))?;
+    fn claim(&self, address: IpAddr, attachment: &Attachment) -> Result<IpAddr> {
+        if self.create(address, attachment)? {
+            return Ok(address);
         }
-        Ok(())
+        Err(CniError::new(Code::NoAddress, format!("the address {address} is taken")))
     }
 
-    /// Every lease. Files that are none are not ours to judge.
-    pub fn all(&self) -> Result<Vec<(Ipv4Addr, Attachment)>> {
-        let listed = fs::read_dir(&self.dir).context(Code::Io, || format!("cannot list {}", self.dir.display()))?;
-        let leases = listed.flatten().filter_map(|entry| {
-            let address = entry.file_name().to_str()?.parse().ok()?;
-            let content = fs::read_to_string(entry.path()).ok()?;
-            let (container, ifname) = content.split_once('\n')?;
-            Some((address, Attachment { container: container.into(), ifname: ifname.trim_end().into() }))
-        });
-        Ok(leases.collect())
-    }
-
-    fn create(&self, address: Ipv4Addr, attachment: &Attachment) -> Result<bool> {
-        let content = format!("{}\n{}\n", attachment.container, attachment.ifname);
+    fn create(&self, address: IpAddr, attachment: &Attachment) -> Result<bool> {
         let path = self.dir.join(address.to_string());
-        if path.exists() {
-            return Ok(false);
+        match symlink(format!("{}/{}", attachment.container, attachment.ifname), &path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error).context(Code::Io, || format!("cannot make {}", path.display())),
         }
-        self.write(&path, &content).context(Code::Io, || format!("cannot write {}", path.display()))?;
-        Ok(true)
+    }
+
+    fn holder(&self, address: IpAddr) -> Option<Attachment> {
+        let to = fs::read_link(self.dir.join(address.to_string())).ok()?;
+        let (container, ifname) = to.to_str()?.split_once('/')?;
+        Some(Attachment { container: container.into(), ifname: ifname.into() })
+    }
+
+    fn give_back(&self, addresses: &[IpAddr]) {
+        for address in addresses {
+            // What stays is found by collection.
+            let _ = fs::remove_file(self.dir.join(address.to_string()));
+        }
+    }
+
+    fn of(&self, attachment: &Attachment) -> PathBuf {
+        self.dir.join(HELD).join(format!("{}@{}", attachment.container, attachment.ifname))
     }
 
     fn last(&self, range: Range) -> Option<u32> {
-        range.position(fs::read_to_string(self.dir.join(LAST)).ok()?.trim().parse().ok()?)
+        range.position(fs::read_to_string(self.hint(range)).ok()?.trim().parse().ok()?)
     }
 
-    fn remember(&self, address: Ipv4Addr) -> Result<()> {
-        let path = self.dir.join(LAST);
-        self.write(&path, &address.to_string()).context(Code::Io, || format!("cannot write {}", path.display()))
+    fn hint(&self, range: Range) -> PathBuf {
+        self.dir.join(if range.is_ipv6 { "last.ipv6" } else { "last.ipv4" })
     }
 
-    /// Whole or not at all.
-    fn write(&self, path: &Path, content: &str) -> io::Result<()> {
-        let new = self.dir.join("new");
-        let mut file = File::create(&new)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(new, path)
+    fn names(&self, dir: &Path) -> Result<Vec<String>> {
+        let listed = fs::read_dir(dir).context(Code::Io, || format!("cannot list {}", dir.display()))?;
+        Ok(listed.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).context(Code::Io, || format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Conf;
 
-    fn range() -> Range {
-        Conf::parse(br#"{"podCIDR":"10.0.0.0/29"}"#).unwrap().range().unwrap()
+    fn ranges() -> [Range; 2] {
+        [Range::parse("10.0.0.0/29").unwrap(), Range::parse("fd00::/64").unwrap()]
     }
 
     fn pod(name: &str) -> Attachment {
         Attachment { container: name.into(), ifname: "eth0".into() }
     }
 
+    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
     #[test]
     fn addresses_are_given_in_turn_and_rest_before_they_come_back() {
         let dir = tempfile::tempdir().unwrap();
-        let leases = Leases::lock(dir.path(), "pods").unwrap();
-        assert_eq!(leases.take(range(), &pod("a")).unwrap(), Ipv4Addr::new(10, 0, 0, 2));
-        assert_eq!(leases.take(range(), &pod("a")).unwrap(), Ipv4Addr::new(10, 0, 0, 2), "asked again");
+        let leases = Leases::open(dir.path(), "pods").unwrap();
+        let take = |name: &str| leases.take(&ranges(), &[], &pod(name)).unwrap();
+        assert_eq!(take("a"), ips(&["10.0.0.2", "fd00::2"]));
+        assert_eq!(take("a"), ips(&["10.0.0.2", "fd00::2"]), "asked again");
         leases.release(&pod("a")).unwrap();
         leases.release(&pod("a")).unwrap();
-        assert_eq!(leases.take(range(), &pod("b")).unwrap(), Ipv4Addr::new(10, 0, 0, 3));
+        assert_eq!(take("b"), ips(&["10.0.0.3", "fd00::3"]));
+        assert_eq!(leases.attachments().unwrap(), [pod("b")]);
     }
 
     #[test]
     fn a_full_range_says_so_and_a_release_makes_room() {
         let dir = tempfile::tempdir().unwrap();
-        let leases = Leases::lock(dir.path(), "pods").unwrap();
-        for n in 0..range().size() {
-            leases.take(range(), &pod(&format!("p{n}"))).unwrap();
+        let leases = Leases::open(dir.path(), "pods").unwrap();
+        for n in 0..ranges()[0].size() {
+            leases.take(&ranges(), &[], &pod(&format!("p{n}"))).unwrap();
         }
-        assert_eq!(leases.take(range(), &pod("more")).unwrap_err().code, Code::NoAddress);
+        let reversed = [ranges()[1], ranges()[0]];
+        assert_eq!(leases.take(&reversed, &[], &pod("more")).unwrap_err().code, Code::NoAddress);
+        assert_eq!(leases.addresses().unwrap().len(), 10, "what was taken of the other range is free again");
         leases.release(&pod("p3")).unwrap();
-        assert_eq!(leases.take(range(), &pod("more")).unwrap(), Ipv4Addr::new(10, 0, 0, 5));
+        assert_eq!(leases.take(&ranges(), &[], &pod("more")).unwrap()[0], ips(&["10.0.0.5"])[0]);
     }
 
     #[test]
-    fn leases_survive_the_process_and_ignore_what_is_not_theirs() {
+    fn an_address_that_is_asked_for_is_given_once() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Leases::lock(dir.path(), "pods").unwrap();
-        let address = first.take(range(), &pod("a")).unwrap();
+        let leases = Leases::open(dir.path(), "pods").unwrap();
+        let wanted = ips(&["10.0.0.4"]);
+        assert_eq!(leases.take(&ranges(), &wanted, &pod("a")).unwrap(), ips(&["10.0.0.4", "fd00::2"]));
+        assert_eq!(leases.take(&ranges(), &wanted, &pod("b")).unwrap_err().code, Code::NoAddress);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_seen_and_can_be_purged() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::open(dir.path(), "pods").unwrap();
+        symlink("a/eth0", dir.path().join("pods/10.0.0.2")).unwrap();
         fs::write(dir.path().join("pods/notes"), "x").unwrap();
-        fs::write(dir.path().join("pods/10.0.0.4"), "broken").unwrap();
-        drop(first);
-        let second = Leases::lock(dir.path(), "pods").unwrap();
-        assert_eq!(second.of(&pod("a")).unwrap(), Some(address));
+        assert_eq!(leases.attachments().unwrap(), [pod("a")]);
+        leases.purge(&pod("a")).unwrap();
+        assert!(leases.attachments().unwrap().is_empty() && leases.addresses().unwrap().is_empty());
+    }
+
+    #[test]
+    fn callers_at_once_get_different_addresses() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::open(dir.path(), "pods").unwrap();
+        let range = [Range::parse("10.0.0.0/24").unwrap()];
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (leases, range) = (&leases, &range);
+                scope.spawn(move || {
+                    for n in 0..20 {
+                        leases.take(range, &[], &pod(&format!("{thread}-{n}"))).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!((leases.addresses().unwrap().len(), leases.attachments().unwrap().len()), (160, 160));
     }
 }

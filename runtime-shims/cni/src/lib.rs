@@ -4,19 +4,24 @@
 //! Pods get a /32 and reach everything, their neighbours too, through the bridge's address: so every packet passes the
 //! host's IP stack, and translated connections between pods of one node come back right without br_netfilter.
 //!
-//! Relied on: masquerading of what leaves the pod network, and host ports, are the proxy's.
-//! Must not know: Kubernetes, CRI, or who programs the packet filter.
+//! Relied on: masquerading of what leaves the pod network is the proxy's.
+//! Must not know: Kubernetes, CRI, or Services.
 
+mod attach;
 mod caller;
 mod cleanup;
 pub mod conf;
 mod error;
+mod host_ports;
 mod leases;
 mod links;
+mod lock;
 mod namespace;
 pub mod plugin;
+mod range;
 mod request;
 mod result;
+mod sysctl;
 
 pub use caller::{Bandwidth, CallError, Capabilities, Dns, INTERFACE, Network, PluginError, Pod, PortMapping};
 pub use cleanup::cleanup;

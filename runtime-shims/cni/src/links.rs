@@ -3,15 +3,18 @@
 //! Must not know: leases, CNI's documents.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 
 use futures::TryStreamExt;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
+use netlink_packet_route::address::AddressHeaderFlags;
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::RouteScope;
 use rtnetlink::packet_core::ErrorMessage;
 use rtnetlink::{Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use crate::error::{Code, Context, Result};
+use crate::range::whole;
 
 /// A link as far as results tell of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,7 @@ pub struct Link {
     pub name: String,
     pub index: u32,
     pub mac: String,
+    pub up: bool,
 }
 
 /// Netlink in this thread's namespace.
@@ -43,23 +47,23 @@ impl Links {
         }
     }
 
-    /// The bridge, made where missing, up, with the gateway's address.
-    pub async fn bridge(&self, name: &str, gateway: Ipv4Addr, length: u8, mtu: u32) -> Result<Link> {
+    /// The bridge, made where missing; not necessarily up.
+    pub async fn bridge(&self, name: &str, gateway: IpAddr, mtu: u32) -> Result<Link> {
+        if let Some(bridge) = self.find(name).await? {
+            return Ok(bridge);
+        }
         // A fixed address: else it would change with the ports, and pods would lose their gateway for a while.
         let made = self.handle.link().add(LinkBridge::new(name).address(mac_of(gateway)).mtu(mtu).build()).execute();
         exists_or(made.await).context(Code::Network, || format!("cannot make the bridge {name}"))?;
-        let bridge = self.must_find(name).await?;
-        self.up(&bridge).await?;
-        self.address(&bridge, gateway, length).await?;
-        Ok(bridge)
+        self.must_find(name).await
     }
 
     /// A veth pair: one end here, on the bridge and with hairpin; the other, `inner`, in the given namespace.
     pub async fn pair(&self, pair: &Pair<'_>, namespace: &File, bridge: &Link) -> Result<Link> {
-        let Pair { outer, inner, address, mtu } = *pair;
+        let Pair { outer, inner, ref mac, mtu } = *pair;
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(inner)
-            .address(mac_of(address))
+            .address(mac.clone())
             .mtu(mtu)
             .setns_by_fd(namespace.as_raw_fd())
             .build();
@@ -95,19 +99,26 @@ impl Links {
         set.context(Code::Network, || format!("cannot bring {} up", link.name))
     }
 
-    pub async fn address(&self, link: &Link, address: Ipv4Addr, length: u8) -> Result<()> {
-        let added = self.handle.address().add(link.index, IpAddr::V4(address), length).execute().await;
-        exists_or(added).context(Code::Network, || format!("cannot give {} the address {address}/{length}", link.name))
+    /// Usable at once: nobody else can have an address that was leased, so IPv6 need not look for duplicates.
+    pub async fn address(&self, link: &Link, address: IpAddr, length: u8) -> Result<()> {
+        let mut add = self.handle.address().add(link.index, address, length);
+        if address.is_ipv6() {
+            add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        exists_or(add.execute().await)
+            .context(Code::Network, || format!("cannot give {} the address {address}/{length}", link.name))
     }
 
-    /// Everything by the gateway, which is reached over the link although no subnet says so.
-    pub async fn default_route(&self, link: &Link, gateway: Ipv4Addr) -> Result<()> {
-        let on_link = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(gateway, 32)
-            .output_interface(link.index)
-            .scope(netlink_packet_route::route::RouteScope::Link)
-            .build();
-        let default = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(link.index).build();
+    /// Everything of the gateway's family by it; it is reached over the link although no subnet says so.
+    pub async fn default_route(&self, link: &Link, gateway: IpAddr) -> Result<()> {
+        let any = if gateway.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let broken = || format!("there is no route by {gateway}");
+        let to = |address: IpAddr, length| {
+            let route = RouteMessageBuilder::<IpAddr>::new().destination_prefix(address, length);
+            route.map(|route| route.output_interface(link.index)).context(Code::Network, broken)
+        };
+        let on_link = to(gateway, whole(gateway))?.scope(RouteScope::Link).build();
+        let default = to(any, 0)?.gateway(gateway).context(Code::Network, broken)?.build();
         for route in [on_link, default] {
             let added = self.handle.route().add(route).execute().await;
             exists_or(added).context(Code::Network, || format!("cannot add a route by {gateway}"))?;
@@ -115,7 +126,7 @@ impl Links {
         Ok(())
     }
 
-    /// The IPv4 addresses of a link.
+    /// The addresses of a link.
     pub async fn addresses(&self, link: &Link) -> Result<Vec<IpAddr>> {
         use netlink_packet_route::address::AddressAttribute;
         let get = self.handle.address().get().set_link_index_filter(link.index).execute();
@@ -136,12 +147,12 @@ impl Links {
 }
 
 /// What a veth pair is made of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Pair<'a> {
     pub outer: &'a str,
     pub inner: &'a str,
-    /// The pod's, from which its hardware address follows.
-    pub address: Ipv4Addr,
+    /// The pod's hardware address.
+    pub mac: Vec<u8>,
     pub mtu: u32,
 }
 
@@ -150,12 +161,25 @@ fn link(name: &str, message: &LinkMessage) -> Link {
         LinkAttribute::Address(bytes) => Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>()),
         _ => None,
     });
-    Link { name: name.to_owned(), index: message.header.index, mac: mac.unwrap_or_default().join(":") }
+    let up = message.header.flags.contains(LinkFlags::Up);
+    Link { name: name.to_owned(), index: message.header.index, mac: mac.unwrap_or_default().join(":"), up }
 }
 
-/// A hardware address that follows from the IP address: a locally administered prefix, then its four bytes.
-fn mac_of(address: Ipv4Addr) -> Vec<u8> {
-    [&[0x0a, 0x58][..], &address.octets()].concat()
+/// A hardware address that follows from the IP address: a locally administered prefix, then its last four bytes.
+pub fn mac_of(address: IpAddr) -> Vec<u8> {
+    let last: [u8; 4] = match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => (u128::from(address) as u32).to_be_bytes(),
+    };
+    [&[0x0a, 0x58][..], &last].concat()
+}
+
+/// Six bytes in hexadecimal, with colons.
+pub fn parse_mac(text: &str) -> Option<Vec<u8>> {
+    let bytes: Vec<u8> =
+        text.split(':').map(|part| u8::from_str_radix(part, 16)).collect::<std::result::Result<_, _>>().ok()?;
+    // The lowest bit of the first marks addresses of groups.
+    (bytes.len() == 6 && bytes[0] & 1 == 0).then_some(bytes)
 }
 
 fn is(error: &Error, errno: i32) -> bool {

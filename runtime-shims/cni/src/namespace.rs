@@ -4,14 +4,23 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 
 use crate::error::{CniError, Code, Context, Result};
 
+/// The kernel answers at once, unless something is very wrong.
+const WITHIN: Duration = Duration::from_secs(30);
+
 /// Opens a network namespace's file.
 pub fn open(path: &Path) -> Result<File> {
     File::open(path).context(Code::UnknownContainer, || format!("cannot open the namespace {}", path.display()))
+}
+
+/// Moves the calling thread, which must be one of [`run`]. Sockets that it opened before stay where they were opened.
+pub fn enter(namespace: &File) -> Result<()> {
+    setns(namespace, CloneFlags::CLONE_NEWNET).context(Code::Network, || "cannot enter the network namespace".into())
 }
 
 /// Runs asynchronous work in a namespace; in the caller's own when there is none given. The work has a thread and a
@@ -24,12 +33,12 @@ where
     std::thread::scope(|scope| {
         let there = scope.spawn(|| {
             if let Some(namespace) = namespace {
-                setns(namespace, CloneFlags::CLONE_NEWNET)
-                    .context(Code::Network, || "cannot enter the network namespace".into())?;
+                enter(namespace)?;
             }
             let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let tokio = tokio.context(Code::Io, || "cannot start".into())?;
-            tokio.block_on(work())
+            let late = |_| CniError::new(Code::Network, format!("the kernel did not answer within {WITHIN:?}"));
+            tokio.block_on(async { tokio::time::timeout(WITHIN, work()).await.map_err(late)? })
         });
         there.join().unwrap_or_else(|_| Err(CniError::new(Code::Network, "the work in the namespace broke down")))
     })

@@ -3,12 +3,14 @@
 //! Must not know: how it is carried out.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::caller::Capabilities;
 use crate::error::{CniError, Code, Context, Result};
+use crate::range::Range;
 
 /// Versions of the CNI specification spoken here.
 pub const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -26,19 +28,25 @@ pub struct Conf {
     pub plugin: String,
     #[serde(default = "default_bridge")]
     pub bridge: String,
-    /// The node's pod CIDR, IPv4; its first address is the bridge's.
+    /// The node's pod CIDR; its first address is the bridge's.
     #[serde(rename = "podCIDR", default)]
-    pub pod_cidr: String,
+    pod_cidr: String,
+    /// Several, in a dual-stack cluster: the first is the pods' primary family. Instead of `podCIDR`.
+    #[serde(rename = "podCIDRs", default)]
+    pod_cidrs: Vec<String>,
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
     #[serde(default = "default_mtu")]
     pub mtu: u32,
+    /// What the runtime adds, as the configuration's `capabilities` ask for.
+    #[serde(default)]
+    pub runtime_config: Capabilities,
     /// For GC: the attachments that still exist.
     #[serde(rename = "cni.dev/valid-attachments", default)]
     pub valid_attachments: Vec<Attachment>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct Attachment {
     #[serde(rename = "containerID")]
     pub container: String,
@@ -77,45 +85,27 @@ impl Conf {
         Ok(network)
     }
 
+    /// The ranges that every pod gets an address of; at least one.
+    ///
     /// # Errors
-    /// `podCIDR` is missing, no IPv4 CIDR, or too small for a gateway and a pod.
-    pub fn range(&self) -> Result<Range> {
-        let broken = || CniError::new(Code::InvalidConfig, format!("{:?} is no IPv4 pod CIDR", self.pod_cidr));
-        let (address, length) = self.pod_cidr.split_once('/').ok_or_else(broken)?;
-        let address: Ipv4Addr = address.parse().map_err(|_| broken())?;
-        let length: u8 = length.parse().map_err(|_| broken())?;
-        if !(8..=30).contains(&length) {
-            return Err(broken());
-        }
-        Ok(Range { base: u32::from(address) & (u32::MAX << (32 - length)), length })
-    }
-}
-
-/// An IPv4 CIDR.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    base: u32,
-    pub length: u8,
-}
-
-impl Range {
-    pub fn gateway(self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base + 1)
+    /// None is given, one is no CIDR, or too small for a gateway and a pod.
+    pub fn ranges(&self) -> Result<Vec<Range>> {
+        let broken = |cidr: &str| CniError::new(Code::InvalidConfig, format!("{cidr:?} is no pod CIDR"));
+        let single = Some(&self.pod_cidr).filter(|_| self.pod_cidrs.is_empty());
+        let cidrs = single.into_iter().chain(&self.pod_cidrs);
+        cidrs.map(|cidr| Range::parse(cidr).ok_or_else(|| broken(cidr))).collect()
     }
 
-    /// How many addresses pods can have: all but the network's, the gateway's and the broadcast's.
-    pub fn size(self) -> u32 {
-        (1 << (32 - self.length)) - 3
-    }
-
-    /// The `n`-th address for pods, wrapping around.
-    pub fn address(self, n: u32) -> Ipv4Addr {
-        Ipv4Addr::from(self.base + 2 + n % self.size())
-    }
-
-    /// The inverse of [`Range::address`]; `None` for what no pod may have.
-    pub fn position(self, address: Ipv4Addr) -> Option<u32> {
-        u32::from(address).checked_sub(self.base + 2).filter(|n| *n < self.size())
+    /// The addresses that the runtime asks for.
+    ///
+    /// # Errors
+    /// One is no address.
+    pub fn wanted(&self) -> Result<Vec<IpAddr>> {
+        let parse = |text: &String| {
+            let address = text.split('/').next().unwrap_or_default().parse();
+            address.context(Code::InvalidConfig, || format!("{text:?} is no address"))
+        };
+        self.runtime_config.ips.iter().map(parse).collect()
     }
 }
 
@@ -167,24 +157,18 @@ fn check_interface(name: &str, code: Code) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn range(cidr: &str) -> Result<Range> {
-        Conf::parse(format!(r#"{{"cniVersion":"1.0.0","name":"n","podCIDR":"{cidr}"}}"#).as_bytes())?.range()
+    fn ranges(conf: &str) -> Result<Vec<Range>> {
+        Conf::parse(format!(r#"{{"cniVersion":"1.0.0","name":"n",{conf}}}"#).as_bytes())?.ranges()
     }
 
     #[test]
-    fn the_first_address_is_the_gateways_and_the_last_nobodys() {
-        let range = range("10.244.4.9/30").unwrap();
-        assert_eq!(range.gateway(), Ipv4Addr::new(10, 244, 4, 9));
-        assert_eq!((range.size(), range.address(0)), (1, Ipv4Addr::new(10, 244, 4, 10)));
-        assert_eq!(range.position(Ipv4Addr::new(10, 244, 4, 10)), Some(0));
-        assert_eq!(range.position(Ipv4Addr::new(10, 244, 4, 11)), None);
-        assert_eq!(range.position(Ipv4Addr::new(10, 244, 4, 9)), None);
-    }
-
-    #[test]
-    fn other_ranges_are_refused() {
-        for cidr in ["", "10.0.0.0", "10.0.0.0/31", "10.0.0.0/33", "fd00::/64", "x/24"] {
-            assert_eq!(range(cidr).unwrap_err().code, Code::InvalidConfig, "{cidr}");
+    fn one_range_or_several() {
+        let range = |cidr| Range::parse(cidr).unwrap();
+        assert_eq!(ranges(r#""podCIDR":"10.0.0.0/24""#).unwrap(), [range("10.0.0.0/24")]);
+        let both = ranges(r#""podCIDRs":["10.0.0.0/24","fd00::/64"]"#).unwrap();
+        assert_eq!(both, [range("10.0.0.0/24"), range("fd00::/64")]);
+        for broken in [r#""podCIDR":"x/24""#, r#""mtu":1"#, r#""podCIDRs":["10.0.0.0"]"#] {
+            assert_eq!(ranges(broken).unwrap_err().code, Code::InvalidConfig, "{broken}");
         }
     }
 

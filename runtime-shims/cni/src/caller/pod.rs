@@ -38,16 +38,19 @@ pub struct Capabilities {
     pub cgroup_path: Option<String>,
 }
 
-/// A hostPort.
+/// A hostPort. (containerd writes the names with a capital; Go's decoder does not mind.)
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PortMapping {
+    #[serde(alias = "HostPort")]
     pub host_port: u16,
+    #[serde(alias = "ContainerPort")]
     pub container_port: u16,
     /// `tcp`, `udp` or `sctp`; any case, and empty is tcp.
+    #[serde(alias = "Protocol")]
     pub protocol: String,
     /// Only on this address of the host; empty for all.
-    #[serde(rename = "hostIP", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "hostIP", alias = "HostIP", skip_serializing_if = "String::is_empty")]
     pub host_ip: String,
 }
 
@@ -55,9 +58,13 @@ pub struct PortMapping {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Bandwidth {
+    #[serde(alias = "IngressRate")]
     pub ingress_rate: u64,
+    #[serde(alias = "IngressBurst")]
     pub ingress_burst: u64,
+    #[serde(alias = "EgressRate")]
     pub egress_rate: u64,
+    #[serde(alias = "EgressBurst")]
     pub egress_burst: u64,
 }
 

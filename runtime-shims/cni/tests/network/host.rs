@@ -66,7 +66,7 @@ impl Host {
 
     pub fn leases(&self, network: &str) -> usize {
         let names = std::fs::read_dir(self.data.path().join(network)).unwrap().flatten().map(|entry| entry.file_name());
-        names.filter(|name| name.to_str().unwrap().starts_with("10.")).count()
+        names.filter(|name| name.to_str().unwrap().parse::<std::net::IpAddr>().is_ok()).count()
     }
 }
 

@@ -2,4 +2,6 @@
 
 mod caller;
 mod host;
+mod host_ports;
 mod plugin;
+mod traffic;

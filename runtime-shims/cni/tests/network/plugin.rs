@@ -74,3 +74,25 @@ fn cleanup_leaves_no_link_and_no_lease() {
     assert!(ip(&["-o", "link", "show", "type", "bridge"]).is_empty());
     assert!(tokio.block_on(pintle_cni::cleanup(host.data.path())).unwrap().is_empty(), "nothing is left to remove");
 }
+
+#[test]
+fn pods_of_both_families_use_both_at_once() {
+    let Some(mut host) = Host::new() else { return };
+    let (a, b) = (host.pod("a"), host.pod("b"));
+    let both = json!({ "podCIDRs": ["fd99::/64", "10.99.0.0/24"] });
+    for (name, netns) in [("a", &a), ("b", &b)] {
+        let outcome = host.call("ADD", name, netns, both.clone());
+        assert_eq!(outcome.code, 0, "{}", outcome.stdout);
+        let result: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert!(result["ips"][0]["address"].as_str().unwrap().starts_with("fd99::"), "the first range is the primary");
+        assert_eq!(result["routes"][0]["dst"], "::/0");
+    }
+    for address in ["fd99::3", "10.99.0.3", "fd99::1"] {
+        assert!(reaches(Some(&a), address), "{address}");
+    }
+    assert!(reaches(None, "fd99::2"));
+    host.ok("CHECK", "a", &a, both.clone());
+    host.ok("DEL", "a", &a, both.clone());
+    host.ok("DEL", "b", &b, both);
+    assert_eq!((host.links(), host.leases("pods")), (0, 0));
+}
