@@ -1,3 +1,38 @@
 //! Images: pulled, verified, unpacked once, shared.
 //!
+//! ```text
+//! ROOT/images.json          names and images, replaced atomically; `lock` guards changes and collection
+//!      blobs/sha256/HEX     manifests, configurations, compressed layers; verified before they are here
+//!      ingest/HEX           blobs that are not finished, to be resumed
+//!      layers/HEX/fs        unpacked layers by diffID, in overlayfs' form
+//!      leases/ holds/       what collection must leave alone
+//! ```
+//!
 //! Must not know: containers, sandboxes, CRI.
+
+mod config;
+mod content;
+mod digest;
+mod error;
+mod fetch;
+mod growth;
+mod index;
+mod keep;
+mod layers;
+mod lock;
+mod manifest;
+mod progress;
+mod pull;
+mod reference;
+mod registry;
+mod store;
+mod unpack;
+
+pub use config::{Config, Credentials, Limits, Registry};
+pub use digest::Digest;
+pub use error::{Error, ErrorKind, Result};
+pub use keep::Hold;
+pub use progress::{Event, Progress};
+pub use reference::{Object, Reference};
+pub use registry::Auth;
+pub use store::{Image, Store, Usage};

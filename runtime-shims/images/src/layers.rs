@@ -1,0 +1,182 @@
+//! Unpacked layers on disk, one per diffID, shared by all images that have it.
+//!
+//! A layer is at `layers/HEX/fs`, complete, or not at all. It is not flushed before it counts: its record names the boot
+//! that unpacked it, and one that another boot left unflushed does not count (its blob is flushed, so it is unpacked
+//! again). Must not know: images, registries.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Limits;
+use crate::content::write_atomically;
+use crate::digest::Digest;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::lock;
+use crate::unpack;
+
+const RECORD: &str = "layer.json";
+const ROOT: &str = "fs";
+
+#[derive(Debug, Clone)]
+pub(crate) struct Layers {
+    dir: PathBuf,
+    trash: PathBuf,
+    boot: String,
+}
+
+/// What is known of an unpacked layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub bytes: u64,
+    pub entries: u64,
+    /// The boot during which it was unpacked; nothing once it is on the disk for certain.
+    boot: Option<String>,
+}
+
+impl Layers {
+    pub fn open(root: &Path) -> Result<Self> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").context(|| "cannot read the boot's id")?;
+        let layers = Self { dir: root.join("layers"), trash: root.join("trash"), boot: boot.trim().to_owned() };
+        for dir in [&layers.dir, &layers.trash] {
+            fs::create_dir_all(dir).context(|| format!("cannot make {}", dir.display()))?;
+        }
+        Ok(layers)
+    }
+
+    /// Where a layer's root is, once it is there.
+    pub fn path(&self, diff_id: &Digest) -> PathBuf {
+        self.dir.join(diff_id.hex()).join(ROOT)
+    }
+
+    /// What is known of a layer that is there.
+    pub fn record(&self, diff_id: &Digest) -> Option<Record> {
+        let bytes = fs::read(self.dir.join(diff_id.hex()).join(RECORD)).ok()?;
+        let record: Record = serde_json::from_slice(&bytes).ok()?;
+        record.boot.as_ref().is_none_or(|boot| *boot == self.boot).then_some(record)
+    }
+
+    /// Unpacks a layer unless it is there; waits for whoever is at it. Blocks.
+    pub fn unpack(
+        &self,
+        diff_id: &Digest,
+        stream: impl FnOnce() -> Result<Box<dyn Read + Send>>,
+        limits: &Limits,
+    ) -> Result<()> {
+        let new = self.dir.join(format!("{}.new", diff_id.hex()));
+        let _lock = lock::hold(&new, || make_and_open(&new)).context(|| format!("cannot open {}", new.display()))?;
+        let done = match self.record(diff_id) {
+            Some(_) => Ok(()),
+            None => self.fill(&new, diff_id, stream, limits),
+        };
+        if new.exists() {
+            self.discard(&new);
+        }
+        done
+    }
+
+    fn fill(
+        &self,
+        new: &Path,
+        diff_id: &Digest,
+        stream: impl FnOnce() -> Result<Box<dyn Read + Send>>,
+        limits: &Limits,
+    ) -> Result<()> {
+        let root = new.join(ROOT);
+        // what somebody left who died
+        match fs::remove_dir_all(&root) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => fs::create_dir(&root),
+        }
+        .context(|| format!("cannot make {}", root.display()))?;
+        let done = unpack::unpack(stream()?, &root, limits)?;
+        if done.diff_id != *diff_id {
+            let text = format!("wrong diff id calculated on extraction {}, expected {diff_id}", done.diff_id);
+            return Err(Error::new(ErrorKind::Corrupt, text));
+        }
+        let record = Record { bytes: done.bytes, entries: done.entries, boot: Some(self.boot.clone()) };
+        write_atomically(&new.join(RECORD), &encode(&record))?;
+        let place = self.dir.join(diff_id.hex());
+        if place.exists() {
+            self.discard(&place);
+        }
+        fs::rename(new, &place).context(|| format!("cannot keep layer {diff_id}"))
+    }
+
+    /// Flushes everything, and notes it in the records. Blocks; meant for after a pull.
+    pub fn flush(&self) -> Result<()> {
+        let fresh: Vec<(Digest, Record)> = self.list()?.into_iter().filter(|(_, it)| it.boot.is_some()).collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        File::open(&self.dir)
+            .and_then(|dir| nix::unistd::syncfs(&dir).map_err(Into::into))
+            .context(|| "cannot flush layers")?;
+        for (diff_id, record) in fresh {
+            let place = self.dir.join(diff_id.hex());
+            if place.exists() {
+                write_atomically(&place.join(RECORD), &encode(&Record { boot: None, ..record }))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All layers that are there.
+    pub fn list(&self) -> Result<Vec<(Digest, Record)>> {
+        let entries = fs::read_dir(&self.dir).context(|| format!("cannot list {}", self.dir.display()))?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let ids = names.filter_map(|name| Digest::from_hex(&name).ok());
+        Ok(ids.filter_map(|id| self.record(&id).map(|record| (id, record))).collect())
+    }
+
+    /// Removes every layer and leftover for which `keep` says no; those being unpacked stay.
+    pub fn retain(&self, keep: impl Fn(&Digest) -> bool) -> Result<()> {
+        let entries = fs::read_dir(&self.dir).context(|| format!("cannot list {}", self.dir.display()))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let (hex, unfinished) = name.strip_suffix(".new").map_or((name.as_str(), false), |hex| (hex, true));
+            let Ok(id) = Digest::from_hex(hex) else { continue };
+            let busy = unfinished && matches!(lock::try_hold(&entry.path()), Ok(None) | Err(_));
+            if !busy && (unfinished || !keep(&id)) {
+                self.discard(&entry.path());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes something out of sight at once; [`Self::empty_trash`] removes it.
+    fn discard(&self, path: &Path) {
+        let away = self.trash.join(format!("{:016x}", rand::random::<u64>()));
+        if let Err(error) = fs::rename(path, &away) {
+            tracing::warn!(path = %path.display(), %error, "cannot discard a layer");
+        }
+    }
+
+    /// Removes what was discarded. May take long.
+    pub fn empty_trash(&self) {
+        let Ok(entries) = fs::read_dir(&self.trash) else { return };
+        for entry in entries.flatten() {
+            match fs::remove_dir_all(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %entry.path().display(), %error, "cannot remove a discarded layer");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn make_and_open(dir: &Path) -> io::Result<File> {
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(dir)
+}
+
+fn encode(record: &Record) -> Vec<u8> {
+    // numbers and text always encode
+    serde_json::to_vec(record).unwrap_or_default()
+}

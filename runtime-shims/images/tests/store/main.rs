@@ -1,0 +1,7 @@
+//! The store against real registries, hostile ones, and archives.
+//!
+//! Must not know: the crate's inside.
+
+mod images;
+mod pulling;
+mod registry;
