@@ -103,7 +103,9 @@ pub async fn apiserver(config: &Config, identity: Identity, parts: &mut Parts) -
 
 /// Controllers and scheduler.
 pub fn control_plane(config: &Config, cluster: &Cluster, parts: &mut Parts) -> anyhow::Result<()> {
+    let authority = pintle_pki::Authority::load(cluster.identity.authority.pair().clone())?;
     let settings = pintle_controllers::Config {
+        signer: Some(pintle_controllers::config::Signer(std::sync::Arc::new(authority))),
         cluster_cidr: Some(parse_cidr(&config.cluster_cidr)?),
         root_ca: cluster.identity.authority.certificate_pem().to_owned(),
         ..pintle_controllers::Config::default()

@@ -13,6 +13,7 @@ pub mod kinds;
 pub mod object;
 pub mod openapi;
 pub mod patch;
+pub mod pod_security;
 pub mod protobuf;
 pub mod quantity;
 pub mod quota;

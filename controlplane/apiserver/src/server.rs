@@ -11,6 +11,7 @@ use pintle_daemon::metrics::Metrics;
 use pintle_store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::quota::Turns;
 use crate::auth::node::NodeAuthorizer;
 use crate::auth::rbac::Rbac;
 use crate::auth::{Authenticator, Authorizer, Tokens};
@@ -25,6 +26,7 @@ pub struct ApiServer {
     pub config: Config,
     pub(crate) caches: Arc<Caches>,
     pub(crate) services: Allocators,
+    pub(crate) quota_turns: Turns,
     pub(crate) in_flight: InFlight,
     pub(crate) telemetry: Telemetry,
     pub(crate) authenticator: Authenticator,
@@ -48,6 +50,7 @@ impl ApiServer {
         let server = Arc::new(Self {
             authenticator: Authenticator { tokens: Arc::new(tokens), caches: caches.clone(), anonymous: true },
             authorizer: Authorizer { rbac, nodes: NodeAuthorizer::new(caches.clone()) },
+            quota_turns: Turns::default(),
             in_flight: InFlight::new(&config),
             telemetry: Telemetry::new(metrics),
             config,

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -16,16 +18,28 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use pintle_client::events::Recorder;
 use pintle_client::{Change, Reflector, Subscription, Watched};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
+use crate::discovery::Served;
 use crate::metrics::QueueMetrics;
 use crate::work::{Key, Queue};
 
 /// The name under which the shared caches ask for their client; upstream's controller manager lists and watches under
 /// its own identity, `system:kube-controller-manager`.
 pub const SHARED_INFORMERS: &str = "shared-informers";
+
+/// Deletions that a reader may be behind before it misses some, and is told so.
+const DELETIONS: usize = 1024;
+
+/// An object that is gone.
+#[derive(Debug, Clone)]
+pub struct Deletion {
+    pub kind: Arc<Served>,
+    pub namespace: String,
+}
 
 /// One watch per kind, shared by all controllers.
 pub struct Caches {
@@ -50,6 +64,9 @@ pub struct Caches {
     pub jobs: Reflector<Job>,
     pub cron_jobs: Reflector<CronJob>,
     pub disruption_budgets: Reflector<PodDisruptionBudget>,
+    pub resource_quotas: Reflector<ResourceQuota>,
+    pub volumes: Reflector<PersistentVolume>,
+    pub certificate_requests: Reflector<CertificateSigningRequest>,
 }
 
 impl Caches {
@@ -76,6 +93,9 @@ impl Caches {
             jobs: everywhere.start(all(), |_| {}),
             cron_jobs: everywhere.start(all(), |_| {}),
             disruption_budgets: everywhere.start(all(), |_| {}),
+            resource_quotas: everywhere.start(all(), |_| {}),
+            volumes: everywhere.start(all(), |_| {}),
+            certificate_requests: everywhere.start(all(), |_| {}),
         }
     }
 }
@@ -95,13 +115,16 @@ impl Watcher<'_> {
     }
 }
 
-/// Drops what no controller reads, which is most of a pod: volumes, commands, environments, probes.
+/// Drops what no controller reads, which is most of a pod: volumes but claims, commands, environments, probes.
 fn trim_pod(pod: &mut Pod) {
     let Some(spec) = pod.spec.as_mut() else { return };
     // before a pod is bound, its node affinity says which node a DaemonSet's pod is for
     let bound = spec.node_name.is_some();
     spec.affinity = spec.affinity.take().filter(|_| !bound);
-    spec.volumes = None;
+    if let Some(volumes) = &mut spec.volumes {
+        volumes.retain(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some());
+    }
+    spec.volumes.take_if(|volumes| volumes.is_empty());
     for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
         container.args = None;
         container.command = None;
@@ -123,6 +146,8 @@ pub struct Context {
     pub caches: Arc<Caches>,
     pub cancel: CancellationToken,
     pub tasks: TaskTracker,
+    /// What the garbage collector's watches show to be gone, of every kind.
+    pub deletions: broadcast::Sender<Deletion>,
     clients: Arc<dyn Fn(&str) -> Client + Send + Sync>,
     metrics: QueueMetrics,
 }
@@ -135,7 +160,8 @@ impl Context {
         cancel: CancellationToken,
     ) -> Self {
         let caches = Arc::new(Caches::start(&clients(SHARED_INFORMERS), &cancel));
-        Self { config: Arc::new(config), caches, cancel, tasks: TaskTracker::new(), clients, metrics }
+        let (deletions, _) = broadcast::channel(DELETIONS);
+        Self { config: Arc::new(config), caches, cancel, tasks: TaskTracker::new(), deletions, clients, metrics }
     }
 
     /// A client with the identity of this service account in `kube-system`.

@@ -4,6 +4,7 @@
 //! Must not know: the store, the API server, or where it runs.
 
 mod api;
+mod certificates;
 mod claims;
 pub mod config;
 mod context;
@@ -26,11 +27,13 @@ mod owner;
 mod pod_control;
 mod pod_gc;
 mod pods;
+mod quota;
 mod replicaset;
 mod revisions;
 mod role_aggregation;
 mod service_accounts;
 mod statefulset;
+mod storage_protection;
 mod taint_eviction;
 mod taints;
 mod work;
@@ -79,6 +82,12 @@ pub async fn run(
     controllers.spawn(service_accounts::run_service_accounts(context.clone()));
     controllers.spawn(service_accounts::run_root_ca(context.clone()));
     controllers.spawn(node_ipam::run(context.clone()));
+    controllers.spawn(quota::run(context.clone()));
+    controllers.spawn(storage_protection::claims(context.clone()));
+    controllers.spawn(storage_protection::volumes(context.clone()));
+    controllers.spawn(certificates::approve::run(context.clone()));
+    controllers.spawn(certificates::sign::run(context.clone()));
+    controllers.spawn(certificates::clean::run(context.clone()));
     let mut result = Ok(());
     while let Some(ended) = controllers.join_next().await {
         if result.is_ok() && !cancel.is_cancelled() {

@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod files;
 pub mod kubeconfig;
+pub mod request;
 pub mod tokens;
 
 pub use authority::{Authority, Leaf, Pair, Usage};

@@ -2,12 +2,20 @@
 //!
 //! Must not know: how a verb is carried out.
 
+mod certificates;
 mod escalation;
+mod ingress_class;
+mod limit_ranger;
 mod namespace_lifecycle;
+pub(crate) mod node_restriction;
 mod nodes;
+mod pod_security;
 mod priority;
+pub(crate) mod quota;
+mod runtime_class;
 mod service_account;
 mod storage_class;
+mod storage_protection;
 mod tolerations;
 
 use std::sync::Arc;
@@ -58,33 +66,53 @@ impl Attributes<'_> {
 /// Lets the plugins change what is about to be written.
 pub async fn mutate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
     namespace_lifecycle::admit(server, attributes)?;
+    node_restriction::admit(server, attributes, object)?;
     if !attributes.subresource.is_empty() {
         return Ok(());
     }
     let creates = attributes.operation == Operation::Create;
+    if creates && let Some(finalizer) = storage_protection::finalizer(attributes.kind.group, attributes.kind.plural) {
+        storage_protection::admit(object, finalizer);
+    }
     match (attributes.kind.group, attributes.kind.plural) {
-        ("", "pods") => {
-            service_account::admit(server, attributes, object).await?;
-            tolerations::admit(object);
-            priority::admit(server, attributes, object)
-        }
+        ("", "pods") => mutate_pod(server, attributes, object).await,
         ("", "nodes") if creates => {
             nodes::admit(object);
             Ok(())
         }
         ("", "persistentvolumeclaims") if creates => storage_class::admit(server, object),
+        ("networking.k8s.io", "ingresses") if creates => ingress_class::admit(server, object),
         _ => Ok(()),
     }
+}
+
+async fn mutate_pod(server: &Arc<ApiServer>, attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
+    limit_ranger::admit(server, attributes, pod)?;
+    service_account::admit(server, attributes, pod).await?;
+    tolerations::admit(pod);
+    priority::admit(server, attributes, pod)?;
+    runtime_class::admit(server, attributes, pod)
 }
 
 /// Lets the plugins refuse what is about to be written; `object` is null for a deletion.
 pub async fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
     if attributes.operation == Operation::Delete {
+        node_restriction::admit(server, attributes, object)?;
         return namespace_lifecycle::admit(server, attributes);
     }
-    match (attributes.kind.group, attributes.kind.plural) {
-        ("rbac.authorization.k8s.io", _) => escalation::validate(server, attributes, object),
-        ("scheduling.k8s.io", "priorityclasses") => priority::check_class(server, attributes, object),
-        _ => Ok(()),
+    pod_security::validate(server, attributes, object)?;
+    match (attributes.kind.group, attributes.kind.plural, attributes.subresource) {
+        ("", "pods", "") => {
+            limit_ranger::validate(server, attributes, object)?;
+            runtime_class::validate(server, attributes, object)?;
+        }
+        ("", "persistentvolumeclaims", "") => limit_ranger::validate(server, attributes, object)?,
+        ("rbac.authorization.k8s.io", ..) => escalation::validate(server, attributes, object)?,
+        ("scheduling.k8s.io", "priorityclasses", _) => priority::check_class(server, attributes, object)?,
+        ("certificates.k8s.io", "certificatesigningrequests", _) => {
+            certificates::validate(server, attributes, object)?;
+        }
+        _ => {}
     }
+    quota::charge(server, attributes, object).await
 }

@@ -13,6 +13,7 @@ use pintle_api::status::Status;
 use serde_json::{Value, json};
 
 use super::{delete, write};
+use crate::admission::node_restriction;
 use crate::body::RequestBody;
 use crate::cache::{CommitError, Stored};
 use crate::call::{Call, Reply};
@@ -44,6 +45,10 @@ pub async fn evict(server: &Arc<ApiServer>, call: &Call, body: RequestBody) -> R
     let pods = kinds::find("", "v1", "pods").ok_or_else(|| Status::internal("no pods"))?;
     let pod = server.cache(pods)?.get(namespace, name).ok_or_else(|| Status::not_found("pods", "", name))?;
     let value = pod.value();
+    if let Some(node) = call.user.node_name() {
+        let allowed = node_restriction::admit_eviction(node, &value);
+        allowed.map_err(|why| Status::forbidden("pods", "", name, &why))?;
+    }
     if !ignores_budget(&value) {
         disrupt(server, &pod, &value, options.dry_run).await?;
         options.uid.get_or_insert_with(|| object::uid(&value).to_owned());

@@ -11,6 +11,7 @@ use pintle_api::status::Status;
 use pintle_pki::tokens::Reference;
 use serde_json::{Value, json};
 
+use crate::admission::node_restriction;
 use crate::auth::tokens::{Asked, MIN_SECONDS};
 use crate::body::RequestBody;
 use crate::call::{Call, Reply};
@@ -28,6 +29,7 @@ pub async fn issue(server: &Arc<ApiServer>, call: &Call, body: RequestBody) -> R
     decode::check_kind(&mut request, "authentication.k8s.io", "v1", "TokenRequest")?;
     let (namespace, name) = (&call.info.namespace, &call.info.name);
     let account = reference(server, "serviceaccounts", namespace, name)?;
+    check_node(server, call, &request["spec"]["boundObjectRef"])?;
     let seconds = seconds(&request["spec"], name)?;
     let bound = bound(server, call, &request["spec"]["boundObjectRef"])?;
     let audiences = request["spec"]["audiences"].as_array().into_iter().flatten();
@@ -51,6 +53,15 @@ pub async fn issue(server: &Arc<ApiServer>, call: &Call, body: RequestBody) -> R
     }
     request["status"] = json!({ "token": token, "expirationTimestamp": rfc3339(ends) });
     Ok(Reply::Value { code: 201, value: request })
+}
+
+/// A node takes tokens for the pods on it only.
+fn check_node(server: &ApiServer, call: &Call, bound: &Value) -> Result<(), Status> {
+    let Some(node) = call.user.node_name() else { return Ok(()) };
+    let pod = server.cache_of("", "pods")?.get(&call.info.namespace, bound["name"].as_str().unwrap_or_default());
+    let pod = pod.map(|pod| pod.value());
+    let allowed = node_restriction::admit_token(node, bound, pod.as_ref());
+    allowed.map_err(|why| Status::forbidden("serviceaccounts", "", &call.info.name, &why))
 }
 
 fn seconds(spec: &Value, name: &str) -> Result<i64, Status> {

@@ -15,7 +15,7 @@ use pintle_client::{Change, Reflector};
 use tokio_util::sync::CancellationToken;
 
 use super::graph::{Graph, Node};
-use crate::context::Context;
+use crate::context::{Context, Deletion};
 use crate::discovery::{self, Served};
 use crate::work::Queue;
 
@@ -121,9 +121,15 @@ impl Monitors {
         let api: Api<Metadata> = Api::all_with(self.client.clone(), &kind.resource);
         let metadata = Reflector::start_trimmed(api, watcher::Config::default(), stop.clone(), trim);
         let (graph, queue) = (self.graph.clone(), self.queue.clone());
+        let deletions = self.context.deletions.clone();
         self.context.each(&metadata, move |change| {
             let look = match change {
-                Change::Deleted(object) => graph.lock().remove(object.metadata.uid.as_deref().unwrap_or_default()),
+                Change::Deleted(object) => {
+                    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+                    // an error means that nobody listens
+                    let _ = deletions.send(Deletion { kind: kind.clone(), namespace });
+                    graph.lock().remove(object.metadata.uid.as_deref().unwrap_or_default())
+                }
                 other => graph.lock().apply(Node::seen(kind.clone(), &other.object().metadata)),
             };
             look.into_iter().for_each(|uid| queue.add(uid));
