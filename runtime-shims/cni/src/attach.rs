@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{CniError, Code, Context, Result};
 use crate::host_ports;
 use crate::leases::Leases;
-use crate::links::{Link, Links, Pair, mac_of, parse_mac};
+use crate::links::{Link, Links, Pair, mac_of, parse_mac, shown_mac};
 use crate::namespace;
 use crate::range::{Range, whole};
 use crate::request::{Attachment, Conf, Target};
@@ -20,7 +20,7 @@ use crate::sysctl;
 /// The links of an attachment.
 struct Attached {
     bridge: Link,
-    outer: Link,
+    outer: Interface,
     inner: Link,
 }
 
@@ -35,7 +35,7 @@ pub fn add(conf: &Conf, target: &Target) -> Result<AddResult> {
         let ports = host_ports::host_ports(&conf.runtime_config.port_mappings, &addresses)?;
         let attached = attach(conf, &target.attachment, &namespace, &ranges, &addresses)?;
         if !ports.is_empty() {
-            namespace::run(None, || async { sysctl::route_loopback(&conf.bridge) })?;
+            sysctl::route_loopback(&conf.bridge)?;
             host_ports::open(&conf.data_dir, &ports)?;
         }
         let sandbox = netns.display().to_string();
@@ -57,14 +57,16 @@ fn attach(
     addresses: &[IpAddr],
 ) -> Result<Attached> {
     let outer = outer_name(attachment);
-    let pair = Pair { outer: &outer, inner: &attachment.ifname, mac: mac(conf, addresses)?, mtu: conf.mtu };
+    let (mac, outer_mac) = (mac(conf, addresses)?, outer_mac(attachment));
+    let pair = Pair { outer: &outer, inner: &attachment.ifname, mac, outer_mac, mtu: conf.mtu };
     namespace::run(None, || async {
         let host = Links::open()?;
         let bridge = bridge(&host, conf, ranges).await?;
-        let outer = make_pair(&host, &pair, namespace, &bridge).await?;
+        make_pair(&host, &pair, namespace, &bridge).await?;
         namespace::enter(namespace)?;
         let pod = Links::open()?;
         let inner = set_up(&pod, pair.inner, ranges, addresses).await?;
+        let outer = Interface { name: outer.clone(), mac: shown_mac(&pair.outer_mac), ..Interface::default() };
         Ok(Attached { bridge, outer, inner })
     })
 }
@@ -93,10 +95,14 @@ async fn bridge(host: &Links, conf: &Conf, ranges: &[Range]) -> Result<Link> {
     Ok(bridge)
 }
 
-/// The name follows from the attachment: one that is there is of a call that was cut short.
-async fn make_pair(host: &Links, pair: &Pair<'_>, namespace: &File, bridge: &Link) -> Result<Link> {
+/// The outer name follows from the attachment: one that is there is of a call that was cut short.
+async fn make_pair(host: &Links, pair: &Pair<'_>, namespace: &File, bridge: &Link) -> Result<()> {
+    if host.pair(pair, namespace, bridge).await?.is_some() {
+        return Ok(());
+    }
     host.remove(pair.outer).await?;
-    host.pair(pair, namespace, bridge).await
+    let taken = || CniError::new(Code::Network, format!("the container has a link {} already", pair.inner));
+    host.pair(pair, namespace, bridge).await?.ok_or_else(taken)
 }
 
 /// The pod's side.
@@ -131,7 +137,7 @@ fn document(conf: &Conf, attached: Attached, sandbox: String, ranges: &[Range], 
     };
     AddResult {
         cni_version: conf.cni_version.clone(),
-        interfaces: vec![interface(attached.bridge), interface(attached.outer), pod],
+        interfaces: vec![interface(attached.bridge), attached.outer, pod],
         ips: ips.collect(),
         routes: ranges.iter().map(route).collect(),
         ..AddResult::default()
@@ -214,12 +220,22 @@ pub fn add_loopback(conf: &Conf, target: &Target) -> Result<AddResult> {
 
 /// The host's end: a name that follows from the attachment, so that it is found again without a record.
 pub fn outer_name(attachment: &Attachment) -> String {
+    let hex: String = digest(attachment).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("veth{hex}")
+}
+
+/// Locally administered, and of no pod.
+fn outer_mac(attachment: &Attachment) -> Vec<u8> {
+    let [a, b, c, d, e] = digest(attachment);
+    vec![0x0e, a, b, c, d, e]
+}
+
+fn digest(attachment: &Attachment) -> [u8; 5] {
     let mut hash = Sha256::new();
     hash.update(attachment.container.as_bytes());
     hash.update(b"/");
     hash.update(attachment.ifname.as_bytes());
-    let hex: String = hash.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-    format!("veth{hex}")
+    hash.finalize().first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -58,29 +58,36 @@ impl Links {
         self.must_find(name).await
     }
 
-    /// A veth pair: one end here, on the bridge and with hairpin; the other, `inner`, in the given namespace.
-    pub async fn pair(&self, pair: &Pair<'_>, namespace: &File, bridge: &Link) -> Result<Link> {
-        let Pair { outer, inner, ref mac, mtu } = *pair;
+    /// A veth pair: one end here, on the bridge and up; the other, `inner`, in the given namespace. `None` when a name is
+    /// taken.
+    pub async fn pair(&self, pair: &Pair<'_>, namespace: &File, bridge: &Link) -> Result<Option<()>> {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
-            .name(inner)
-            .address(mac.clone())
-            .mtu(mtu)
+            .name(pair.inner)
+            .address(pair.mac.clone())
+            .mtu(pair.mtu)
             .setns_by_fd(namespace.as_raw_fd())
             .build();
         let message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
-            .name(outer)
-            .mtu(mtu)
+            .name(pair.outer)
+            .address(pair.outer_mac.clone())
+            .mtu(pair.mtu)
             .controller(bridge.index)
             .up()
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
-        let made = self.handle.link().add(message).execute().await;
-        made.context(Code::Network, || format!("cannot make the pair {outer}, {inner}"))?;
-        let made = self.must_find(outer).await?;
-        let port = LinkBridgePort::new(made.index).hairpin(true).build();
-        let set = self.handle.link().set_port(port).execute().await;
-        set.context(Code::Network, || format!("cannot make {outer} a hairpin"))?;
-        Ok(made)
+        match self.handle.link().add(message).execute().await {
+            Err(error) if is(&error, nix::libc::EEXIST) => return Ok(None),
+            made => made.context(Code::Network, || format!("cannot make the pair {}, {}", pair.outer, pair.inner))?,
+        }
+        self.hairpin(pair.outer).await.map(Some)
+    }
+
+    /// Where br_netfilter is loaded, a pod that reaches itself by a Service or host port goes out by the port it came by.
+    async fn hairpin(&self, port: &str) -> Result<()> {
+        let failed = || format!("cannot make {port} a hairpin");
+        let index = nix::net::if_::if_nametoindex(port).context(Code::Network, failed)?;
+        let set = self.handle.link().set_port(LinkBridgePort::new(index).hairpin(true).build()).execute().await;
+        set.context(Code::Network, failed)
     }
 
     /// Removes a link; nothing to do when there is none.
@@ -153,16 +160,17 @@ pub struct Pair<'a> {
     pub inner: &'a str,
     /// The pod's hardware address.
     pub mac: Vec<u8>,
+    pub outer_mac: Vec<u8>,
     pub mtu: u32,
 }
 
 fn link(name: &str, message: &LinkMessage) -> Link {
     let mac = message.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Address(bytes) => Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>()),
+        LinkAttribute::Address(bytes) => Some(shown_mac(bytes)),
         _ => None,
     });
     let up = message.header.flags.contains(LinkFlags::Up);
-    Link { name: name.to_owned(), index: message.header.index, mac: mac.unwrap_or_default().join(":"), up }
+    Link { name: name.to_owned(), index: message.header.index, mac: mac.unwrap_or_default(), up }
 }
 
 /// A hardware address that follows from the IP address: a locally administered prefix, then its last four bytes.
@@ -172,6 +180,10 @@ pub fn mac_of(address: IpAddr) -> Vec<u8> {
         IpAddr::V6(address) => (u128::from(address) as u32).to_be_bytes(),
     };
     [&[0x0a, 0x58][..], &last].concat()
+}
+
+pub fn shown_mac(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
 
 /// Six bytes in hexadecimal, with colons.
