@@ -18,7 +18,7 @@ pub use plan::{HostPort, host_ports};
 
 use crate::error::{Code, Context, Result};
 use crate::lock;
-use rules::{HAIRPIN, PORTS, TABLE};
+use rules::{ADDRESS_PORTS, HAIRPIN, PORTS, TABLE};
 
 /// Names the constant part of the table: another version's table is replaced, and its elements are kept.
 const LAYOUT: &str = "pintle-hostports, layout 1";
@@ -56,7 +56,7 @@ pub fn check(ports: &[HostPort]) -> Result<bool> {
         let mut socket = Socket::open()?;
         for port in ports {
             let wanted = port.element();
-            let found = nft::elements(&mut socket, plan::family(port.pod), TABLE, PORTS)?;
+            let found = nft::elements(&mut socket, plan::family(port.pod), TABLE, port.map())?;
             if !found.iter().any(|it| element(it) == wanted) {
                 return Ok(false);
             }
@@ -87,24 +87,26 @@ fn told(error: anyhow::Error) -> String {
 }
 
 fn open_family(socket: &mut Socket, family: Family, ports: &[&HostPort]) -> anyhow::Result<()> {
-    let [map, hairpin] = rules::sets(family);
     let there = nft::table_comment(socket, family, TABLE)?.as_deref() == Some(LAYOUT);
-    let old = nft::elements(socket, family, TABLE, PORTS)?;
-    let pins = nft::elements(socket, family, TABLE, HAIRPIN)?;
-    let new: Vec<Element> = ports.iter().map(|port| port.element()).collect();
-    let replaced = |raw: &&RawElement| new.iter().any(|it| it.key == raw.key);
-    let pods: BTreeSet<IpAddr> = ports.iter().map(|port| port.pod).collect();
-    let new_pins = pods.into_iter().map(plan::hairpin).filter(|pin| !pins.iter().any(|it| it.key == pin.key));
     let mut batch = Batch::new(family, TABLE);
-    if there {
-        batch.delete_elements(&map, old.iter().filter(replaced).map(element));
-    } else {
+    if !there {
         create(&mut batch, family);
-        batch.add_elements(&map, old.iter().filter(|raw| !replaced(raw)).map(element));
-        batch.add_elements(&hairpin, pins.iter().map(element));
     }
-    batch.add_elements(&hairpin, new_pins);
-    batch.add_elements(&map, new.clone());
+    let pods: BTreeSet<IpAddr> = ports.iter().map(|port| port.pod).collect();
+    let pins: Vec<Element> = pods.into_iter().map(plan::hairpin).collect();
+    for set in &rules::sets(family) {
+        let new: Vec<Element> = match set.name {
+            HAIRPIN => pins.clone(),
+            map => ports.iter().filter(|port| port.map() == map).map(|port| port.element()).collect(),
+        };
+        let replaced = |raw: &&RawElement| new.iter().any(|it| it.key == raw.key);
+        let old = nft::elements(socket, family, TABLE, set.name)?;
+        match there {
+            true => batch.delete_elements(set, old.iter().filter(replaced).map(element)),
+            false => batch.add_elements(set, old.iter().filter(|raw| !replaced(raw)).map(element)),
+        }
+        batch.add_elements(set, new);
+    }
     batch.commit(socket)
 }
 
@@ -123,9 +125,10 @@ fn close_where(data_dir: &Path, goes: impl Fn(IpAddr) -> bool) -> Result<()> {
     let done = || {
         let mut socket = Socket::open()?;
         for family in Family::BOTH {
-            let has = |socket: &mut Socket| nft::elements(socket, family, TABLE, PORTS);
             // Most pods have none: then there is nothing to lock for.
-            if has(&mut socket)?.iter().filter_map(pod_of).any(&goes) {
+            let mut all = nft::elements(&mut socket, family, TABLE, PORTS)?;
+            all.extend(nft::elements(&mut socket, family, TABLE, ADDRESS_PORTS)?);
+            if all.iter().filter_map(pod_of).any(&goes) {
                 let _lock = lock::take(data_dir).map_err(anyhow::Error::new)?;
                 close_family(&mut socket, family, &goes)?;
             }
@@ -136,14 +139,12 @@ fn close_where(data_dir: &Path, goes: impl Fn(IpAddr) -> bool) -> Result<()> {
 }
 
 fn close_family(socket: &mut Socket, family: Family, goes: &impl Fn(IpAddr) -> bool) -> anyhow::Result<()> {
-    let [map, hairpin] = rules::sets(family);
-    let gone = |raw: &&RawElement| pod_of(raw).is_some_and(goes);
-    let ports = nft::elements(socket, family, TABLE, PORTS)?;
-    let pins = nft::elements(socket, family, TABLE, HAIRPIN)?;
     let mut batch = Batch::new(family, TABLE);
-    batch.delete_elements(&map, ports.iter().filter(gone).map(element));
-    let unpinned = |raw: &&RawElement| address(&raw.key, family).is_some_and(goes);
-    batch.delete_elements(&hairpin, pins.iter().filter(unpinned).map(element));
+    for set in &rules::sets(family) {
+        let found = nft::elements(socket, family, TABLE, set.name)?;
+        let pod = |raw: &RawElement| if set.name == HAIRPIN { address(&raw.key, family) } else { pod_of(raw) };
+        batch.delete_elements(set, found.iter().filter(|raw| pod(raw).is_some_and(goes)).map(element));
+    }
     batch.commit(socket)
 }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pintle_nftables::{Element, ElementData, Family};
 
+use super::rules::{ADDRESS_PORTS, PORTS};
 use crate::caller::PortMapping;
 use crate::error::{CniError, Code, Result};
 
@@ -80,10 +81,16 @@ pub fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 impl HostPort {
-    /// address.protocol.port → address.port; every field is padded to 4 bytes.
+    /// The map that it belongs to.
+    pub fn map(&self) -> &'static str {
+        if self.host.is_unspecified() { PORTS } else { ADDRESS_PORTS }
+    }
+
+    /// (address.)protocol.port → address.port; every field is padded to 4 bytes.
     pub fn element(&self) -> Element {
         let port = |number: u16| [number.to_be_bytes(), [0, 0]].concat();
-        let key = [octets(self.host), vec![self.protocol, 0, 0, 0], port(self.port)].concat();
+        let host = if self.host.is_unspecified() { Vec::new() } else { octets(self.host) };
+        let key = [host, vec![self.protocol, 0, 0, 0], port(self.port)].concat();
         Element { key, data: ElementData::Value([octets(self.pod), port(self.pod_port)].concat()) }
     }
 }
@@ -124,9 +131,11 @@ mod tests {
 
     #[test]
     fn elements_are_padded_fields() {
-        let port = &host_ports(&[mapping("", "udp")], &["10.0.0.2".parse().unwrap()]).unwrap()[0];
-        let element = port.element();
-        assert_eq!(element.key, [0, 0, 0, 0, 17, 0, 0, 0, 0x1f, 0x90, 0, 0]);
-        assert_eq!(element.data, ElementData::Value(vec![10, 0, 0, 2, 0, 80, 0, 0]));
+        let of = |host_ip| host_ports(&[mapping(host_ip, "udp")], &["10.0.0.2".parse().unwrap()]).unwrap().remove(0);
+        let (every, one) = (of(""), of("10.1.2.3"));
+        assert_eq!((every.map(), one.map()), (PORTS, ADDRESS_PORTS));
+        assert_eq!(every.element().key, [17, 0, 0, 0, 0x1f, 0x90, 0, 0]);
+        assert_eq!(one.element().key, [10, 1, 2, 3, 17, 0, 0, 0, 0x1f, 0x90, 0, 0]);
+        assert_eq!(one.element().data, ElementData::Value(vec![10, 0, 0, 2, 0, 80, 0, 0]));
     }
 }

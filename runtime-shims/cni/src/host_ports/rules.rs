@@ -8,11 +8,14 @@ use pintle_nftables::{
 };
 
 pub const TABLE: &str = "pintle-hostports";
-/// address.protocol.port → pod's address.port.
+/// protocol.port → pod's address.port, on every address of the host.
 pub const PORTS: &str = "ports";
+/// address.protocol.port → pod's address.port, on one address of the host.
+pub const ADDRESS_PORTS: &str = "address-ports";
 /// address.address of pods with host ports.
 pub const HAIRPIN: &str = "hairpin";
 
+const CHAIN: &str = "host-ports";
 /// Behind the proxy's: Services come first, as they do where both are programmed by others.
 const DESTINATION_NAT: i32 = -99;
 const SOURCE_NAT: i32 = 100;
@@ -23,11 +26,13 @@ const STATUS_DNAT: u32 = 0x20;
 const STATE_KNOWN: u32 = 6;
 const LOOPBACK: u32 = 1;
 
-pub fn sets(family: Family) -> [Set; 2] {
+/// The two maps, and the set.
+pub fn sets(family: Family) -> [Set; 3] {
     let address = Type::Address(family);
     let ports = SetKind::Map(vec![address, Type::Port]);
     [
-        Set { name: PORTS, key: vec![address, Type::Protocol, Type::Port], kind: ports },
+        Set { name: PORTS, key: vec![Type::Protocol, Type::Port], kind: ports.clone() },
+        Set { name: ADDRESS_PORTS, key: vec![address, Type::Protocol, Type::Port], kind: ports },
         Set { name: HAIRPIN, key: vec![address, address], kind: SetKind::Set },
     ]
 }
@@ -38,7 +43,7 @@ pub fn chains(family: Family) -> Vec<Chain> {
         base("prerouting", "nat", HookKind::Prerouting, DESTINATION_NAT, to_host()),
         base("output", "nat", HookKind::Output, DESTINATION_NAT, to_host()),
         base("postrouting", "nat", HookKind::Postrouting, SOURCE_NAT, masquerades(family)),
-        Chain { name: PORTS.into(), hook: None, rules: vec![translate(family, false), translate(family, true)] },
+        Chain { name: CHAIN.into(), hook: None, rules: vec![on_address(family), on_every_address(family)] },
     ];
     if family == Family::V4 {
         chains.push(base("input", "filter", HookKind::Input, FILTER, vec![fence()]));
@@ -59,27 +64,36 @@ fn to_this_host() -> Vec<Expr> {
     vec![
         Expr::FibType { address: FibAddress::Destination, to: r0 },
         Expr::Cmp { register: r0, op: Cmp::Equal, value: LOCAL.to_ne_bytes().to_vec() },
-        Expr::Verdict(Verdict::Jump(PORTS.into())),
+        Expr::Verdict(Verdict::Jump(CHAIN.into())),
     ]
 }
 
-/// By the address that was asked for, or by any. The map's value lies behind a gap: nft 1.0.6 aborts when it lists a rule
-/// whose key begins where a map's value does.
-fn translate(family: Family, any: bool) -> Rule {
+fn on_address(family: Family) -> Rule {
     let width = family.address_length() / 4;
-    let value = Register(width + 3);
-    let wanted = match any {
-        false => address(family, false, Register(0)),
-        true => Expr::Immediate { to: Register(0), value: vec![0; family.address_length() as usize] },
-    };
-    let expressions = vec![
-        wanted,
-        Expr::Meta { key: MetaKey::L4Proto, to: Register(width) },
-        Expr::Payload { base: PayloadBase::Transport, offset: 2, length: 2, to: Register(width + 1) },
-        Expr::Lookup { set: PORTS, key: Register(0), to: Some(value), inverted: false },
+    let key = [vec![address(family, false, Register(0))], port(Register(width)).to_vec()].concat();
+    rule("on this address", [key, translate(family, ADDRESS_PORTS, Register(width + 3))].concat())
+}
+
+fn on_every_address(family: Family) -> Rule {
+    rule("on every address", [port(Register(0)).to_vec(), translate(family, PORTS, Register(3))].concat())
+}
+
+/// Protocol and port, in two registers.
+fn port(at: Register) -> [Expr; 2] {
+    [
+        Expr::Meta { key: MetaKey::L4Proto, to: at },
+        Expr::Payload { base: PayloadBase::Transport, offset: 2, length: 2, to: Register(at.0 + 1) },
+    ]
+}
+
+/// The key is in the first registers. The value lies behind a gap: nft 1.0.6 aborts when it lists a rule whose key begins
+/// where a map's value does.
+fn translate(family: Family, map: &'static str, value: Register) -> Vec<Expr> {
+    let width = family.address_length() / 4;
+    vec![
+        Expr::Lookup { set: map, key: Register(0), to: Some(value), inverted: false },
         Expr::Dnat { family, address: value, port: Register(value.0 + width) },
-    ];
-    rule(if any { "on every address" } else { "on this address" }, expressions)
+    ]
 }
 
 fn masquerades(family: Family) -> Vec<Rule> {

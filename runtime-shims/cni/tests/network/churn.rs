@@ -31,7 +31,10 @@ impl Traces {
         let mut files = Vec::new();
         dirs.iter().for_each(|dir| walk(dir, &mut files));
         files.sort();
-        Self { links: text(ip(&["-br", "link"])), routes: text(ip(&["route"])), rules: text(rules.stdout), files }
+        // A bridge without ports is down.
+        let links = text(ip(&["-br", "link"])).lines().filter_map(|it| it.split_whitespace().next()).collect();
+        let routes = text(ip(&["route"])).replace(" linkdown", "");
+        Self { links, routes, rules: text(rules.stdout), files }
     }
 }
 
