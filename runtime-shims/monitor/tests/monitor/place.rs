@@ -42,7 +42,8 @@ impl Place {
     /// Runs `script` as the process `id`, the way an OCI runtime does: what the command line starts outlives it.
     pub fn script(&self, id: &str, script: &str) -> Run {
         let pid_file = self.file(&format!("{id}.pid"));
-        let leave = r#"sh -c "$1" & echo $! > "$2.tmp"; mv "$2.tmp" "$2""#;
+        // The last command takes the shell's place, which would wait for its job otherwise.
+        let leave = r#"sh -c "$1" & echo $! > "$2.tmp"; exec mv "$2.tmp" "$2""#;
         // A background job of a shell reads nothing unless it is told to.
         let leave = leave.replace(" &", " <&3 &");
         let words = ["/bin/sh", "-c", &format!("exec 3<&0; {leave}"), "leave", script, pid_file.to_str().unwrap()];
