@@ -82,7 +82,7 @@ pub async fn apiserver(config: &Config, identity: Identity, parts: &mut Parts) -
     let dir = config.data_dir.join("store");
     let store =
         pintle_store::open(&dir, pintle_store::Options { metrics: parts.metrics.clone(), ..Default::default() })
-            .with_context(|| format!("opening the store in {}", dir.display()))?;
+            .map_err(|error| explain(error, &dir))?;
     let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
     let settings = pintle_apiserver::Config {
         service_cidr: config.service_cidr.clone(),
@@ -194,6 +194,19 @@ fn link(target: &Path, at: &Path) -> anyhow::Result<()> {
         _ => std::os::unix::fs::symlink(target, at),
     }
     .with_context(|| format!("linking {}", at.display()))
+}
+
+/// What can be done about a store that does not open.
+fn explain(error: pintle_store::Error, dir: &Path) -> anyhow::Error {
+    let advice = match error {
+        pintle_store::Error::Corrupt { .. } => format!(
+            "; nothing was changed. Put a copy of {0} back that was made while pintle was stopped, or move {0} away to \
+             begin with an empty cluster",
+            dir.display()
+        ),
+        _ => String::new(),
+    };
+    anyhow::Error::new(error).context(format!("opening the store in {}{advice}", dir.display()))
 }
 
 /// Kubelet and proxy.

@@ -16,6 +16,10 @@ macro_rules! run {
         async fn $case() {
             let dir = tempfile::tempdir().unwrap();
             suite::$area::$case(Arc::new(open(dir.path(), Options::default()).unwrap())).await;
+            // and where the journal turns over at nearly every write
+            let dir = tempfile::tempdir().unwrap();
+            let options = Options { journal: 4096, ..Options::default() };
+            suite::$area::$case(Arc::new(open(dir.path(), options).unwrap())).await;
         }
     )*};
 }

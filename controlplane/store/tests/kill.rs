@@ -19,8 +19,9 @@ const DIR: &str = "STORE_KILL_DIR";
 #[ignore = "started by every_acknowledged_write_survives_kill_9"]
 async fn child() {
     let Some(dir) = std::env::var_os(DIR) else { return };
-    let store: Arc<dyn Store> =
-        Arc::new(open(Path::new(&dir), Options { max_history: 500, ..Options::default() }).unwrap());
+    let store: Arc<dyn Store> = Arc::new(
+        open(Path::new(&dir), Options { max_history: 500, journal: 256 << 10, ..Options::default() }).unwrap(),
+    );
     let run = store.revision().await.unwrap();
     let tasks = (0..8).map(|task| {
         let store = store.clone();

@@ -86,5 +86,6 @@ pub const STORIES: &[Story] = &[
     story!(node::a_node_is_drained_and_comes_back),
     story!(change::what_is_deleted_goes_with_all_it_owns),
     story!(whole::stopping_leaves_containers_running),
+    story!(whole::a_damaged_store_is_named_and_loses_nothing),
     story!(whole::reset_leaves_nothing, without kubectl),
 ];

@@ -74,6 +74,31 @@ pub fn stopping_leaves_containers_running(cluster: &mut Cluster) {
     cluster.sh("kubectl wait --for=condition=Ready pod -l app=still --timeout=60s");
 }
 
+pub fn a_damaged_store_is_named_and_loses_nothing(cluster: &mut Cluster) {
+    for n in 0..3 {
+        cluster.sh(&format!("kubectl create configmap ballast-{n}"));
+    }
+    let containers = "{.items[*].status.containerStatuses[0].containerID}";
+    let before = cluster.sh(&format!("kubectl get pods -o jsonpath='{containers}'"));
+    cluster.stop_pintle();
+    let newest = cluster.sh("ls -t /var/lib/pintle/store/journal.* | head -1");
+    for (file, at) in [("/var/lib/pintle/store/store.redb", 3), (&*newest, 100)] {
+        let whole = std::fs::read(file).expect("the file");
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x40;
+        std::fs::write(file, &damaged).expect("its damage");
+        let said = refused(cluster, &[]);
+        assert!(said.contains(file) && said.contains("is damaged or foreign"), "{said}");
+        assert!(said.contains("Put a copy of /var/lib/pintle/store back"), "{said}");
+        assert!(std::fs::read(file).expect("the file") == damaged, "it is left as it was");
+        std::fs::write(file, &whole).expect("the copy");
+    }
+    cluster.up();
+    cluster.sh("kubectl wait --for=condition=Ready pod -l app=still --timeout=60s");
+    assert_eq!(cluster.sh("kubectl get configmaps -o name | grep -c ballast"), "3");
+    assert_eq!(cluster.sh(&format!("kubectl get pods -o jsonpath='{containers}'")), before);
+}
+
 pub fn reset_leaves_nothing(cluster: &mut Cluster) {
     let unsure = cluster.pintle("reset").output().expect("pintle");
     assert!(!unsure.status.success(), "reset asks for --yes");

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::mem::ManuallyDrop;
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,10 +32,12 @@ pub struct File {
 }
 
 impl File {
-    /// Opens `dir/store.redb`, made if absent. `cache` is in bytes.
+    /// Opens `dir/store.redb`, made if absent; nobody else may look into `dir`, for Secrets are in there. `cache` is in bytes.
     pub fn open(dir: &Path, cache: usize) -> Result<Self, Error> {
         let path = dir.join(NAME);
+        let private = fs::Permissions::from_mode(0o700);
         fs::create_dir_all(dir).map_err(|error| failed(dir, "making the directory", error))?;
+        fs::set_permissions(dir, private).map_err(|error| failed(dir, "keeping others out of", error))?;
         let file = Self { path, cache, database: RwLock::new(None), given_up: AtomicBool::new(false) };
         match fs::File::open(&file.path) {
             Ok(found) => check_magic(&file.path, found)?,
@@ -53,7 +56,7 @@ impl File {
             std::mem::forget(database.take());
             return Err(damaged(&self.path, "using it panicked"));
         }
-        *database = None;
+        shut(database.take());
         *database = Some(open(&self.path, self.cache)?);
         Ok(())
     }
@@ -61,8 +64,9 @@ impl File {
     /// Waits for the transactions that are running; every later one fails.
     pub fn close(&self) {
         let database = self.database.write().take();
-        if self.given_up.load(Ordering::Acquire) {
-            std::mem::forget(database);
+        match self.given_up.load(Ordering::Acquire) {
+            true => std::mem::forget(database),
+            false => shut(database),
         }
     }
 
@@ -75,13 +79,15 @@ impl File {
         fs::metadata(&self.path).map(|meta| meta.len()).unwrap_or(0)
     }
 
-    pub fn read<T>(&self, act: impl FnOnce(&Tables) -> Checked<T>) -> Result<T, Error> {
+    /// Reads. What `hold` answers is taken before the tables are, and handed to `act` with them.
+    pub fn read<H, T>(&self, hold: impl FnOnce() -> H, act: impl FnOnce(&Tables, H) -> Checked<T>) -> Result<T, Error> {
         let database = self.database.read();
         let database = database.as_ref().ok_or_else(|| self.closed())?;
         // redb panics on some damage; nothing is half-done by a read
         let read = catch_unwind(AssertUnwindSafe(|| {
+            let held = hold();
             let transaction = database.begin_read().map_err(redb::Error::from)?;
-            act(&Tables::open(&transaction)?)
+            act(&Tables::open(&transaction)?, held)
         }));
         let read = read.unwrap_or_else(|_| Err(Fault::Corrupt("reading it panicked".to_owned())));
         read.map_err(|fault| self.fault(fault))
@@ -106,6 +112,19 @@ impl File {
             Fault::Redb(redb::Error::Corrupted(why)) | Fault::Corrupt(why) => damaged(&self.path, why),
             Fault::Redb(error) => failed(&self.path, "using", error),
         }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Closes a file. redb writes a last time then, and panics over some damage; what was committed stays as it is.
+fn shut(database: Option<Database>) {
+    if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
+        tracing::error!("closing the store file panicked: it is damaged");
     }
 }
 
@@ -134,7 +153,12 @@ fn transact<T>(
     act: impl FnOnce(&WriteTransaction) -> Checked<Option<T>>,
     given_up: &AtomicBool,
 ) -> Checked<Option<T>> {
-    let mut transaction = ManuallyDrop::new(database.begin_write().map_err(redb::Error::from)?);
+    let begun = catch_unwind(AssertUnwindSafe(|| database.begin_write()));
+    let begun = begun.map_err(|_| {
+        given_up.store(true, Ordering::Release);
+        Fault::Corrupt("using it panicked".to_owned())
+    })?;
+    let mut transaction = ManuallyDrop::new(begun.map_err(redb::Error::from)?);
     // without it, opening after a crash walks the whole file
     transaction.set_quick_repair(true);
     let acted = catch_unwind(AssertUnwindSafe(|| act(&transaction)));
@@ -176,7 +200,7 @@ fn make(path: &Path, cache: usize) -> Result<(), Error> {
         let table = |error: redb::TableError| Fault::Redb(error.into());
         transaction.open_table(LOG).map_err(table)?;
         transaction.open_table(INDEX).map_err(table)?;
-        Meta::EMPTY.save(&mut transaction.open_table(META).map_err(table)?)?;
+        Meta::empty().save(&mut transaction.open_table(META).map_err(table)?)?;
         Ok(Some(()))
     };
     let made = transact(&database, tables, &AtomicBool::new(false));

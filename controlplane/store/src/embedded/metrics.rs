@@ -11,6 +11,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 pub struct StoreMetrics {
     /// Seconds.
     pub commit: Histogram,
+    /// Seconds.
+    pub journal: Histogram,
     pub group: Histogram,
     pub puts: Counter,
     pub deletes: Counter,
@@ -24,12 +26,18 @@ pub struct StoreMetrics {
 impl StoreMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         let commit = Histogram::new(exponential_buckets(0.000_5, 2.0, 14));
+        let journal = Histogram::new(exponential_buckets(0.000_1, 2.0, 14));
         let group = Histogram::new(exponential_buckets(1.0, 2.0, 10));
         Self {
             commit: metrics.register(
                 "etcd_disk_backend_commit_duration_seconds",
                 "The latency distributions of commit called by backend",
                 commit,
+            ),
+            journal: metrics.register(
+                "etcd_disk_wal_fsync_duration_seconds",
+                "The latency distributions of fsync called by WAL",
+                journal,
             ),
             group: metrics.register("pintle_store_group_writes", "Writes made durable by one commit", group),
             puts: metrics.register("etcd_mvcc_put", "Total number of puts seen by this member", Counter::default()),

@@ -1,11 +1,17 @@
-//! The store of one machine: a redb file, one writer thread that commits in groups, short readers.
+//! The store of one machine: a journal that makes groups of writes durable, a redb file that it is brought into beside
+//! them, one writer thread, short readers.
 //!
 //! Must not know: what keys and values mean.
 
+mod checkpoint;
 mod file;
+mod group;
 mod hub;
+mod journal;
 mod metrics;
+mod recent;
 mod tables;
+mod view;
 mod writer;
 
 use std::path::Path;
@@ -15,14 +21,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
+use parking_lot::RwLock;
 use pintle_daemon::metrics::Metrics;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::checkpoint::Checkpointer;
 use self::file::{File, Tables};
 use self::hub::Hub;
+use self::journal::Journal;
 use self::metrics::StoreMetrics;
+use self::recent::Recent;
 use self::tables::Checked;
+use self::view::View;
 use self::writer::{Request, Writer};
 use crate::{Batch, Entry, Error, Event, MAX_VALUE, Page, Range, Store, Watch, WatchEnd, Write, WriteError};
 
@@ -44,13 +55,15 @@ pub struct Options {
     pub history: Duration,
     /// Revisions of history kept at most.
     pub max_history: u64,
+    /// Bytes of the journal after which they are brought into the file: a bound on what is read at the start.
+    pub journal: u64,
     pub metrics: Metrics,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let history = Duration::from_secs(300);
-        Self { cache: 24 << 20, history, max_history: 500_000, metrics: Metrics::default() }
+        Self { cache: 24 << 20, history, max_history: 500_000, journal: 8 << 20, metrics: Metrics::default() }
     }
 }
 
@@ -66,6 +79,7 @@ pub struct Embedded {
 
 struct Shared {
     file: Arc<File>,
+    recent: Arc<RwLock<Recent>>,
     hub: Arc<Hub>,
     readers: Semaphore,
 }
@@ -74,34 +88,42 @@ struct Shared {
 ///
 /// A file that is damaged, foreign, of another format or in use is an error that names it; it is left as it is.
 pub fn open(dir: &Path, options: Options) -> Result<Embedded, Error> {
-    let file = Arc::new(File::open(dir, options.cache)?);
-    let meta = file.read(|tables| Ok(tables.meta))?;
     let metrics = StoreMetrics::new(&options.metrics);
-    metrics.revision.set(meta.revision as i64);
-    metrics.size.set(file.len() as i64);
-    let hub = Arc::new(Hub::new(meta.revision, metrics.clone()));
+    let file = Arc::new(File::open(dir, options.cache)?);
+    let meta = file.read(|| (), |tables, ()| Ok(tables.meta))?;
+    // a store of an earlier format gets its number here
+    file.write(|transaction| meta.save_into(transaction))?;
+    let (journal, replay) = Journal::open(dir, options.journal, meta)?;
+    let mut recent = Recent::new(meta.revision, replay.compacted);
+    recent.extend(&replay.changes, replay.compacted);
+    metrics.revision.set(recent.revision.cast_signed());
+    metrics.size.set(file.len().cast_signed());
+    let hub = Arc::new(Hub::new(recent.revision, metrics.clone()));
+    let left = recent.freeze();
+    let recent = Arc::new(RwLock::new(recent));
+    let checkpointer = Checkpointer::start(file.clone(), recent.clone(), metrics.clone(), meta).map_err(no_thread)?;
     let (sender, requests) = mpsc::channel(QUEUE);
-    let shared = Arc::new(Shared { file: file.clone(), hub: hub.clone(), readers: Semaphore::new(READERS) });
+    let readers = Semaphore::new(READERS);
+    let shared = Arc::new(Shared { file: file.clone(), recent: recent.clone(), hub: hub.clone(), readers });
     let cancel = CancellationToken::new();
-    tokio::spawn(cancel.clone().run_until_cancelled_owned(compact_by_age(
-        shared.clone(),
-        sender.downgrade(),
-        options.history,
-        metrics.clone(),
-    )));
-    let writer = Writer { file, hub, requests, metrics, meta, max_history: options.max_history };
+    let compact = compact_by_age(shared.clone(), sender.downgrade(), options.history, metrics.clone());
+    tokio::spawn(cancel.clone().run_until_cancelled_owned(compact));
+    let flushing = left.is_some();
+    left.into_iter().for_each(|layer| checkpointer.flush(layer));
+    let (leaving, max_history) = (replay.segments, options.max_history);
+    let writer = Writer { file, recent, journal, checkpointer, leaving, flushing, hub, requests, metrics, max_history };
     let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(|| writer.run());
-    let thread = thread.map_err(|error| Error::Backend {
-        what: "starting the store's writer thread".to_owned(),
-        source: Arc::new(error),
-    })?;
     Ok(Embedded {
         requests: Some(sender),
         shared,
         in_flight: Semaphore::new(IN_FLIGHT_KIB),
-        writer: Some(thread),
+        writer: Some(thread.map_err(no_thread)?),
         _compactor: cancel.drop_guard(),
     })
+}
+
+fn no_thread(error: std::io::Error) -> Error {
+    Error::Backend { what: "starting the store's threads".to_owned(), source: Arc::new(error) }
 }
 
 /// Twice per `keep`, compacts up to the revision of one `keep` ago.
@@ -145,21 +167,13 @@ impl Embedded {
 impl Shared {
     async fn read<T: Send + 'static>(
         self: &Arc<Self>,
-        act: impl FnOnce(&Tables) -> Result<Checked<T>, Error> + Send + 'static,
+        act: impl FnOnce(View<'_>) -> Checked<Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let _turn = self.readers.acquire().await.map_err(|_| Error::Closed)?;
         let shared = self.clone();
         let read = tokio::task::spawn_blocking(move || {
-            // the inner refusal must pass through the transaction unharmed
-            let mut refused = None;
-            let found = shared.file.read(|tables| match act(tables) {
-                Ok(found) => found.map(Some),
-                Err(error) => {
-                    refused = Some(error);
-                    Ok(None)
-                }
-            })?;
-            found.ok_or_else(|| refused.unwrap_or(Error::Closed))
+            let view = |tables: &Tables, recent| act(View { tables, recent });
+            shared.file.read(|| shared.recent.read(), view).flatten()
         });
         read.await.unwrap_or_else(|error| {
             Err(Error::Backend { what: "reading the store".to_owned(), source: Arc::new(error) })
@@ -168,14 +182,7 @@ impl Shared {
 
     /// The next chunk of history after `after`, and how far it goes.
     async fn history(self: &Arc<Self>, prefix: Arc<str>, after: u64, until: u64) -> Result<(Vec<Event>, u64), Error> {
-        self.read(move |tables| {
-            let compacted = tables.meta.compacted;
-            if after < compacted {
-                return Err(Error::Compacted { asked: after, compacted });
-            }
-            Ok(tables::history(&tables.log, &prefix, after, until, HISTORY_CHUNK))
-        })
-        .await
+        self.read(move |view| view.history(&prefix, after, until, HISTORY_CHUNK)).await
     }
 
     /// What happened after `after` up to `until`, from the log.
@@ -211,25 +218,16 @@ fn check_key(key: &str) -> Result<(), Error> {
 impl Store for Embedded {
     async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
         let key = key.to_owned();
-        self.shared.read(move |tables| Ok(tables::get(&tables.index, &tables.log, &key))).await
+        self.shared.read(move |view| view.get(&key).map(Ok)).await
     }
 
     async fn range(&self, range: Range<'_>) -> Result<Page, Error> {
         let (prefix, start_after) = (range.prefix.to_owned(), range.start_after.map(str::to_owned));
-        let (limit, asked, count) = (range.limit, range.revision, range.count);
+        let (limit, revision, count) = (range.limit, range.revision, range.count);
         self.shared
-            .read(move |tables| {
-                let meta = tables.meta;
-                let revision = asked.unwrap_or(meta.revision);
-                if revision < meta.compacted {
-                    return Err(Error::Compacted { asked: revision, compacted: meta.compacted });
-                }
-                if revision > meta.revision {
-                    return Err(Error::Future { asked: revision, revision: meta.revision });
-                }
+            .read(move |view| {
                 let start_after = start_after.as_deref();
-                let range = Range { prefix: &prefix, start_after, limit, revision: asked, count };
-                Ok(tables::page(&tables.index, &tables.log, range, revision))
+                view.page(Range { prefix: &prefix, start_after, limit, revision, count })
             })
             .await
     }
@@ -253,7 +251,7 @@ impl Store for Embedded {
             return Ok(Watch::new(live));
         }
         // asked now, so that whoever is too late learns it before the first event
-        let compacted = self.shared.read(|tables| Ok(Ok(tables.meta.compacted))).await?;
+        let compacted = self.shared.recent.read().compacted;
         if after < compacted {
             return Err(Error::Compacted { asked: after, compacted });
         }

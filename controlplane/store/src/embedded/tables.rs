@@ -3,29 +3,35 @@
 //! The index has a row for each (key, revision) still in the log, so a read at a past revision is a walk over one
 //! key range. Must not know: transactions' life, writers, watchers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{ReadableTable, Table, TableDefinition};
+use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
+use super::recent::Change;
 use crate::{Entry, Event, Page, Range};
 
 /// revision → record, see [`Record`].
 pub const LOG: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("log");
 /// key, zero byte, revision (big endian) → the revision the key was created at, 0 where it was deleted.
 pub const INDEX: TableDefinition<'static, &[u8], u64> = TableDefinition::new("index");
-/// [`FORMAT`], [`REVISION`], [`COMPACTED`], [`SWEPT`].
+/// [`FORMAT`], [`REVISION`], [`COMPACTED`], [`SWEPT`], [`STORE`].
 pub const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
 /// The layout's version, [`THIS_FORMAT`].
 pub const FORMAT: &str = "format";
-pub const THIS_FORMAT: u64 = 1;
+pub const THIS_FORMAT: u64 = 2;
+/// Had no journal.
+const FIRST_FORMAT: u64 = 1;
 /// The newest write.
 pub const REVISION: &str = "revision";
 /// What was superseded up to here is forgotten …
 pub const COMPACTED: &str = "compacted";
 /// … and up to here it is removed, too.
 pub const SWEPT: &str = "swept";
+/// The number by which the journal is known to be this store's.
+pub const STORE: &str = "store";
 
 /// The numbers of [`META`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,27 +39,47 @@ pub struct Meta {
     pub revision: u64,
     pub compacted: u64,
     pub swept: u64,
+    pub store: u64,
 }
 
 impl Meta {
     /// An empty store's: the first write gets revision 2, so no entry is ever at 0 or 1.
-    pub const EMPTY: Self = Self { revision: 1, compacted: 0, swept: 0 };
+    pub fn empty() -> Self {
+        Self { revision: 1, compacted: 0, swept: 0, store: Self::new_store() }
+    }
+
+    /// A number that nobody else has, and no client learns.
+    fn new_store() -> u64 {
+        use std::hash::{BuildHasher as _, Hasher as _};
+        std::hash::RandomState::new().build_hasher().finish()
+    }
 
     pub fn load(meta: &impl ReadableTable<&'static str, u64>) -> Checked<Self> {
         let number = |name| match meta.get(name)? {
             Some(value) => Ok(value.value()),
             None => Err(Fault::Corrupt(format!("the number {name:?} is missing"))),
         };
-        match number(FORMAT)? {
-            THIS_FORMAT => {}
+        let store = match number(FORMAT)? {
+            THIS_FORMAT => number(STORE)?,
+            FIRST_FORMAT => Self::new_store(),
             other => return Err(Fault::Corrupt(format!("its format is {other}, this program reads {THIS_FORMAT}"))),
+        };
+        Ok(Self { revision: number(REVISION)?, compacted: number(COMPACTED)?, swept: number(SWEPT)?, store })
+    }
+
+    /// Saves it, unless it is there as it is: then there is nothing to commit.
+    pub fn save_into(self, transaction: &WriteTransaction) -> Checked<Option<()>> {
+        let mut meta = transaction.open_table(META).map_err(|error| Fault::Redb(error.into()))?;
+        let known = meta.get(FORMAT)?.map(|format| format.value());
+        if known == Some(THIS_FORMAT) {
+            return Ok(None);
         }
-        Ok(Self { revision: number(REVISION)?, compacted: number(COMPACTED)?, swept: number(SWEPT)? })
+        self.save(&mut meta).map(Some)
     }
 
     pub fn save(self, meta: &mut Table<'_, &'static str, u64>) -> Checked<()> {
         let rows = [(FORMAT, THIS_FORMAT), (REVISION, self.revision), (COMPACTED, self.compacted), (SWEPT, self.swept)];
-        for (name, value) in rows {
+        for (name, value) in rows.into_iter().chain([(STORE, self.store)]) {
             meta.insert(name, value)?;
         }
         Ok(())
@@ -95,8 +121,9 @@ pub struct Record<'a> {
 const HEAD: usize = 1 + 8 + 8 + 4;
 
 impl<'a> Record<'a> {
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEAD + self.key.len() + self.value.len());
+    /// Adds it to the end of `bytes`.
+    pub fn encode_to(&self, bytes: &mut Vec<u8>) {
+        bytes.reserve(HEAD + self.key.len() + self.value.len());
         bytes.push(u8::from(self.deleted));
         bytes.extend_from_slice(&self.create_revision.to_le_bytes());
         bytes.extend_from_slice(&self.prev.to_le_bytes());
@@ -104,7 +131,6 @@ impl<'a> Record<'a> {
         bytes.extend_from_slice(&(self.key.len() as u32).to_le_bytes());
         bytes.extend_from_slice(self.key.as_bytes());
         bytes.extend_from_slice(self.value);
-        bytes
     }
 
     pub fn decode(bytes: &'a [u8]) -> Option<Self> {
@@ -122,7 +148,7 @@ impl<'a> Record<'a> {
         })
     }
 
-    fn entry(&self, revision: u64) -> Entry {
+    pub fn entry(&self, revision: u64) -> Entry {
         Entry {
             key: Arc::from(self.key),
             create_revision: self.create_revision,
@@ -178,37 +204,78 @@ pub fn get(
     record(log, revision, |record| Some(record.entry(revision)))
 }
 
-/// A page as of `revision`. The caller has checked that `revision` is neither compacted nor in the future.
+/// A page as of `revision`, `recent` being what changed later than these tables know, if not later than `revision`. The
+/// caller has checked that `revision` is neither compacted nor in the future.
 pub fn page(
     index: &impl ReadableTable<&'static [u8], u64>,
     log: &impl ReadableTable<u64, &'static [u8]>,
     range: Range<'_>,
     revision: u64,
+    recent: BTreeMap<Arc<str>, Arc<Change>>,
 ) -> Checked<Page> {
-    let limit = if range.limit == 0 { PAGE_ENTRIES } else { range.limit.min(PAGE_ENTRIES) };
-    let mut page = Page { revision, entries: Vec::new(), more: false, remaining: None };
-    let (mut bytes, mut beyond) = (0, 0);
-    walk(index, range, revision, |at| {
-        if page.entries.len() >= limit || bytes >= PAGE_BYTES {
-            beyond += 1;
-            return Ok(range.count);
+    let mut filling = Filling::new(range, revision);
+    let mut recent = recent.into_values().peekable();
+    let mut wanted = true;
+    walk(index, range, revision, |key, at| {
+        // what changed lately stands between what did not, or in its place
+        while wanted && let Some(change) = recent.next_if(|change| change.key.as_bytes() < key) {
+            wanted = filling.add_change(&change)?;
         }
-        let entry = record(log, at, |record| record.entry(at))?;
-        bytes += entry.value.len() + entry.key.len();
-        page.entries.push(entry);
-        Ok(true)
+        if wanted && recent.peek().is_none_or(|change| change.key.as_bytes() != key) {
+            wanted = filling.add(|| record(log, at, |record| record.entry(at)))?;
+        }
+        Ok(wanted)
     })?;
-    page.more = beyond > 0;
-    page.remaining = range.count.then_some(beyond);
-    Ok(page)
+    while wanted && let Some(change) = recent.next() {
+        wanted = filling.add_change(&change)?;
+    }
+    Ok(filling.page())
 }
 
-/// Hands `visit` the revision of each key of `range` that exists at `revision`, until it answers false.
+/// A page as it fills.
+struct Filling {
+    page: Page,
+    limit: usize,
+    bytes: usize,
+    count: bool,
+    /// Entries that came after it was full.
+    beyond: u64,
+}
+
+impl Filling {
+    fn new(range: Range<'_>, revision: u64) -> Self {
+        let limit = if range.limit == 0 { PAGE_ENTRIES } else { range.limit.min(PAGE_ENTRIES) };
+        let page = Page { revision, entries: Vec::new(), more: false, remaining: None };
+        Self { page, limit, bytes: 0, count: range.count, beyond: 0 }
+    }
+
+    /// Adds an entry, or counts it; false once there is nothing more to learn.
+    fn add(&mut self, read: impl FnOnce() -> Checked<Entry>) -> Checked<bool> {
+        if self.page.entries.len() >= self.limit || self.bytes >= PAGE_BYTES {
+            self.beyond += 1;
+            return Ok(self.count);
+        }
+        let entry = read()?;
+        self.bytes += entry.value.len() + entry.key.len();
+        self.page.entries.push(entry);
+        Ok(true)
+    }
+
+    fn add_change(&mut self, change: &Change) -> Checked<bool> {
+        change.entry().map_or(Ok(true), |entry| self.add(|| Ok(entry)))
+    }
+
+    fn page(self) -> Page {
+        Page { more: self.beyond > 0, remaining: self.count.then_some(self.beyond), ..self.page }
+    }
+}
+
+/// Hands `visit` each key of `range` with its revision that exists at `revision`, until it answers false.
 fn walk(
     index: &impl ReadableTable<&'static [u8], u64>,
     range: Range<'_>,
     revision: u64,
-    mut visit: impl FnMut(u64) -> Checked<bool>,
+    mut visit: impl FnMut(&[u8], u64) -> Checked<bool>,
 ) -> Checked<()> {
     let mut start = range.prefix.as_bytes().to_vec();
     if let Some(after) = range.start_after.filter(|after| after.as_bytes() >= start.as_slice()) {
@@ -223,7 +290,7 @@ fn walk(
             break;
         }
         if this != key.as_slice() {
-            if newest != 0 && !visit(newest)? {
+            if newest != 0 && !visit(&key, newest)? {
                 return Ok(());
             }
             key.clear();
@@ -235,7 +302,7 @@ fn walk(
         }
     }
     if newest != 0 {
-        visit(newest)?;
+        visit(&key, newest)?;
     }
     Ok(())
 }
@@ -284,7 +351,8 @@ mod tests {
     #[test]
     fn a_record_survives_both_ways_and_no_damaged_one_is_read() {
         let record = Record { deleted: false, create_revision: 7, prev: 9, key: "/a/b", value: b"{}" };
-        let bytes = record.encode();
+        let mut bytes = Vec::new();
+        record.encode_to(&mut bytes);
         assert_eq!(Record::decode(&bytes), Some(record));
         for cut in 0..HEAD + record.key.len() {
             assert_eq!(Record::decode(&bytes[..cut]), None, "cut at {cut}");

@@ -1,23 +1,27 @@
-//! The one writer: takes what is waiting, applies it in one transaction, commits once, tells watchers, answers.
+//! The one writer: takes what is waiting, decides it, makes it durable in the journal at once, tells watchers, answers.
 //!
-//! Must not know: how requests came in.
+//! Must not know: how requests came in, and how the store's file is written.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use redb::{ReadableTable as _, Table, WriteTransaction};
+use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
+use super::checkpoint::Checkpointer;
 use super::file::File;
+use super::group::Group;
 use super::hub::Hub;
+use super::journal::{Appending, Journal, Segment};
 use super::metrics::StoreMetrics;
-use super::tables::{self, Checked, Fault, INDEX, LOG, META, Meta, Record, index_row};
+use super::recent::{Change, Layer, Recent};
+use super::view::View;
 use crate::{Entry, Error, Event, Write, WriteError};
 
-/// Writes that share one commit at most.
+/// Writes that become durable together at most …
 const GROUP: usize = 512;
-/// Log records that one commit sweeps at most: a bound on how long a write waits for compaction.
-const SWEEP: u64 = 512;
+/// … and bytes of values, unless a single one is larger.
+const GROUP_BYTES: usize = 2 << 20;
 
 pub type Answer<T> = oneshot::Sender<T>;
 
@@ -26,71 +30,74 @@ pub enum Request {
     Compact { revision: u64, answer: Option<Answer<Result<(), Error>>> },
 }
 
+impl Request {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Write { write, .. } => write.value().map_or(0, |value| value.len()),
+            Self::Compact { .. } => 0,
+        }
+    }
+}
+
 pub struct Writer {
     pub file: Arc<File>,
+    pub recent: Arc<RwLock<Recent>>,
+    pub journal: Journal,
+    pub checkpointer: Checkpointer,
+    /// Parts of the journal whose changes are on their way into the store's file.
+    pub leaving: Vec<Segment>,
+    /// The checkpointer was given them and has not said how it went.
+    pub flushing: bool,
     pub hub: Arc<Hub>,
     pub requests: mpsc::Receiver<Request>,
     pub metrics: StoreMetrics,
-    /// As committed.
-    pub meta: Meta,
     /// Revisions of history kept at most.
     pub max_history: u64,
 }
 
-/// What one request came to, held back until the commit.
+/// What one request came to, held back until it is durable.
 enum Outcome {
     Write(Answer<Result<Entry, WriteError>>, Result<Entry, Option<Entry>>),
     Compact(Option<Answer<Result<(), Error>>>, Result<(), Error>),
 }
 
-/// A transaction's result: what to tell whom once it is durable.
+/// A group's result: what to keep, and what to tell whom.
 struct Done {
-    meta: Meta,
+    compacted: u64,
+    changes: Vec<Arc<Change>>,
     events: Vec<Event>,
 }
 
 impl Writer {
     /// Runs until every sender is gone and everything they sent is done.
     pub fn run(mut self) {
-        let mut group = Vec::new();
-        while self.gather(&mut group) {
-            self.commit(std::mem::take(&mut group));
+        let mut waiting = Vec::new();
+        while self.requests.blocking_recv_many(&mut waiting, GROUP) > 0 {
+            let mut waiting = std::mem::take(&mut waiting).into_iter().peekable();
+            while waiting.peek().is_some() {
+                let mut bytes = 0;
+                let mut group = Vec::new();
+                while let Some(request) = waiting.next_if(|next| bytes == 0 || bytes + next.bytes() <= GROUP_BYTES) {
+                    bytes += request.bytes();
+                    group.push(request);
+                }
+                self.commit(group);
+            }
         }
         self.hub.close();
     }
 
-    /// Waits for requests, unless there is something to sweep meanwhile. False once there will be none.
-    fn gather(&mut self, group: &mut Vec<Request>) -> bool {
-        if self.meta.swept >= self.meta.compacted || !self.file.is_open() {
-            return self.requests.blocking_recv_many(group, GROUP) > 0;
-        }
-        while group.len() < GROUP {
-            match self.requests.try_recv() {
-                Ok(request) => group.push(request),
-                Err(mpsc::error::TryRecvError::Empty) => return true,
-                Err(mpsc::error::TryRecvError::Disconnected) => return !group.is_empty(),
-            }
-        }
-        true
-    }
-
     fn commit(&mut self, group: Vec<Request>) {
         let begun = Instant::now();
-        if !self.file.is_open()
-            && let Err(error) = self.recover()
-        {
-            return refuse(group, &error);
-        }
         let mut outcomes = Vec::with_capacity(group.len());
-        let mut unapplied = group.into_iter();
-        let (meta, max_history) = (self.meta, self.max_history);
-        let result =
-            self.file.write(|transaction| apply(transaction, meta, max_history, &mut unapplied, &mut outcomes));
-        match result {
+        let mut undecided = group.into_iter();
+        let durable = self
+            .decide(&mut undecided, &mut outcomes)
+            .and_then(|done| done.map(|done| self.make_durable(&done).map(|()| done)).transpose());
+        match durable {
             Ok(done) => {
                 if let Some(done) = done {
-                    self.metrics.commit.observe(begun.elapsed().as_secs_f64());
-                    self.metrics.group.observe(done.events.len() as f64);
+                    self.metrics.journal.observe(begun.elapsed().as_secs_f64());
                     self.publish(done);
                 }
                 outcomes.into_iter().for_each(Outcome::tell);
@@ -99,41 +106,115 @@ impl Writer {
                 tracing::error!(error = &error as &dyn std::error::Error, "a commit failed");
                 // what was refused may have been refused for the sake of what is now undone
                 outcomes.into_iter().for_each(|outcome| outcome.fail(&error));
-                refuse(unapplied.collect(), &error);
-                if let Err(error) = self.recover() {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the store is not usable");
-                }
+                refuse(undecided, &error);
             }
         }
+    }
+
+    /// Decides the requests one after the other. `None` if nothing changes.
+    fn decide(
+        &self,
+        requests: &mut impl Iterator<Item = Request>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<Option<Done>, Error> {
+        if !self.file.is_open() {
+            self.file.reopen()?;
+        }
+        self.file.read(
+            || self.recent.read(),
+            |tables, recent| {
+                let (revision, compacted) = (recent.revision, recent.compacted);
+                let view = View { tables, recent };
+                let mut group = Group::new(&view, revision, compacted);
+                for request in requests {
+                    outcomes.push(match request {
+                        Request::Write { write, answer } => {
+                            let result = group.write(write)?;
+                            Outcome::Write(answer, result)
+                        }
+                        Request::Compact { revision, answer } => Outcome::Compact(answer, group.compact(revision)),
+                    });
+                }
+                let changed = !group.changes.is_empty() || group.compacted > compacted;
+                let compacted = group.compacted.max(group.revision.saturating_sub(self.max_history));
+                Ok(changed.then_some(Done { compacted, changes: group.changes, events: group.events }))
+            },
+        )
+    }
+
+    fn make_durable(&mut self, done: &Done) -> Result<(), Error> {
+        let first = self.recent.read().revision + 1;
+        for _ in 0..2 {
+            match self.journal.append(first, done.compacted, &done.changes) {
+                Ok(()) => return Ok(()),
+                Err(Appending::Failed(error)) => return Err(error),
+                Err(Appending::Full) => self.turn_over()?,
+            }
+        }
+        Err(Error::Corrupt { what: "the store's journal".to_owned(), why: "a new file of it is full".to_owned() })
+    }
+
+    /// Sends what the full part of the journal holds on its way into the store's file, and begins the next part.
+    fn turn_over(&mut self) -> Result<(), Error> {
+        if !self.journal.has_begun() && self.journal.begin(&self.leaving).is_ok() {
+            return Ok(());
+        }
+        self.settle()?;
+        self.leaving.extend(self.journal.take_full()?);
+        let layer = self.recent.write().freeze();
+        match layer {
+            Some(layer) => self.flush(layer),
+            None => self.leaving.drain(..).for_each(|segment| self.journal.give_back(segment)),
+        }
+        self.journal.begin(&self.leaving).or_else(|_no_room| {
+            self.settle()?;
+            self.journal.begin(&[])
+        })
+    }
+
+    fn flush(&mut self, layer: Arc<Layer>) {
+        self.checkpointer.flush(layer);
+        self.flushing = true;
+    }
+
+    /// Waits until nothing is on its way into the store's file. What failed is tried once more.
+    fn settle(&mut self) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        for _ in 0..2 {
+            if !self.flushing {
+                let layer = self.recent.read().older();
+                let Some(layer) = layer else { break };
+                self.flush(layer);
+            }
+            outcome = self.checkpointer.wait();
+            self.flushing = false;
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome?;
+        self.leaving.drain(..).for_each(|segment| self.journal.give_back(segment));
+        Ok(())
     }
 
     fn publish(&mut self, done: Done) {
         let deletes = done.events.iter().filter(|event| matches!(event, Event::Delete { .. })).count() as u64;
         self.metrics.deletes.inc_by(deletes);
         self.metrics.puts.inc_by(done.events.len() as u64 - deletes);
-        self.metrics.revision.set(done.meta.revision as i64);
-        self.metrics.compacted.set(done.meta.compacted as i64);
-        let moved = done.meta.revision > self.meta.revision;
-        self.meta = done.meta;
-        if moved {
-            self.hub.publish(done.events, self.meta.revision);
+        self.metrics.group.observe(done.events.len() as f64);
+        self.metrics.compacted.set(done.compacted.cast_signed());
+        self.recent.write().extend(&done.changes, done.compacted);
+        match done.changes.last() {
+            Some(last) => {
+                self.metrics.revision.set(last.revision.cast_signed());
+                self.hub.publish(done.events, last.revision);
+            }
+            None => self.checkpointer.sweep(),
         }
-    }
-
-    /// Opens the file again after a failed commit. Should that commit be in it after all, watchers are told.
-    fn recover(&mut self) -> Result<(), Error> {
-        self.file.reopen()?;
-        let known = self.meta.revision;
-        let (meta, events) = self.file.read(|tables| {
-            let (events, _) = tables::history(&tables.log, "", known, tables.meta.revision, usize::MAX)?;
-            Ok((tables.meta, events))
-        })?;
-        self.publish(Done { meta, events });
-        Ok(())
     }
 }
 
-fn refuse(group: Vec<Request>, error: &Error) {
+fn refuse(group: impl Iterator<Item = Request>, error: &Error) {
     for request in group {
         match request {
             // an answer that nobody waits for any more is no failure, here and below
@@ -156,145 +237,5 @@ impl Outcome {
             Self::Write(answer, _) => drop(answer.send(Err(error.clone().into()))),
             Self::Compact(answer, _) => drop(answer.map(|answer| answer.send(Err(error.clone())))),
         }
-    }
-}
-
-/// The tables, open for one group.
-struct Group<'t> {
-    log: Table<'t, u64, &'static [u8]>,
-    index: Table<'t, &'static [u8], u64>,
-    meta: Meta,
-    events: Vec<Event>,
-}
-
-/// Applies `requests` and a step of sweeping. `None` if nothing changed, and there is nothing to commit.
-fn apply(
-    transaction: &WriteTransaction,
-    before: Meta,
-    max_history: u64,
-    requests: &mut impl Iterator<Item = Request>,
-    outcomes: &mut Vec<Outcome>,
-) -> Checked<Option<Done>> {
-    let table = |error: redb::TableError| Fault::Redb(error.into());
-    let (log, index) = (transaction.open_table(LOG).map_err(table)?, transaction.open_table(INDEX).map_err(table)?);
-    let mut group = Group { log, index, meta: before, events: Vec::new() };
-    for request in requests {
-        outcomes.push(match request {
-            Request::Write { write, answer } => {
-                let result = group.write(write)?;
-                Outcome::Write(answer, result)
-            }
-            Request::Compact { revision, answer } => Outcome::Compact(answer, group.compact(revision)),
-        });
-    }
-    group.meta.compacted = group.meta.compacted.max(group.meta.revision.saturating_sub(max_history));
-    group.sweep()?;
-    if group.meta == before {
-        return Ok(None);
-    }
-    group.meta.save(&mut transaction.open_table(META).map_err(table)?)?;
-    Ok(Some(Done { meta: group.meta, events: group.events }))
-}
-
-impl Group<'_> {
-    /// The new entry, or what the key holds instead of what was expected.
-    fn write(&mut self, write: Write) -> Checked<Result<Entry, Option<Entry>>> {
-        let current = tables::get(&self.index, &self.log, write.key())?;
-        let stands_at = |expect| current.as_ref().is_some_and(|current| current.mod_revision == expect);
-        match write {
-            Write::Create { key, value } if current.is_none() => {
-                let create_revision = self.meta.revision + 1;
-                self.put(Entry { key, create_revision, mod_revision: create_revision, value }, None).map(Ok)
-            }
-            Write::Update { key, expect, value } if stands_at(expect) => {
-                let create_revision = current.as_ref().map_or(0, |current| current.create_revision);
-                let entry = Entry { key, create_revision, mod_revision: self.meta.revision + 1, value };
-                self.put(entry, current).map(Ok)
-            }
-            Write::Delete { expect, .. } if stands_at(expect) => match current {
-                Some(current) => self.delete(current).map(Ok),
-                None => Ok(Err(None)),
-            },
-            Write::Create { .. } | Write::Update { .. } | Write::Delete { .. } => Ok(Err(current)),
-        }
-    }
-
-    fn put(&mut self, entry: Entry, prev: Option<Entry>) -> Checked<Entry> {
-        let record = Record {
-            deleted: false,
-            create_revision: entry.create_revision,
-            prev: prev.as_ref().map_or(0, |prev| prev.mod_revision),
-            key: &entry.key,
-            value: &entry.value,
-        };
-        self.append(&record)?;
-        self.events.push(Event::Put { entry: entry.clone(), prev });
-        Ok(entry)
-    }
-
-    fn delete(&mut self, current: Entry) -> Checked<Entry> {
-        let record = Record {
-            deleted: true,
-            create_revision: current.create_revision,
-            prev: current.mod_revision,
-            key: &current.key,
-            value: &[],
-        };
-        self.append(&record)?;
-        let revision = self.meta.revision;
-        self.events.push(Event::Delete { revision, prev: current.clone() });
-        Ok(Entry { mod_revision: revision, ..current })
-    }
-
-    fn append(&mut self, record: &Record<'_>) -> Checked<()> {
-        let revision = self.meta.revision + 1;
-        self.log.insert(revision, record.encode().as_slice())?;
-        let created = if record.deleted { 0 } else { record.create_revision };
-        self.index.insert(index_row(record.key, revision).as_slice(), created)?;
-        self.meta.revision = revision;
-        Ok(())
-    }
-
-    fn compact(&mut self, revision: u64) -> Result<(), Error> {
-        if revision > self.meta.revision {
-            return Err(Error::Future { asked: revision, revision: self.meta.revision });
-        }
-        if revision <= self.meta.compacted {
-            return Err(Error::Compacted { asked: revision, compacted: self.meta.compacted });
-        }
-        self.meta.compacted = revision;
-        Ok(())
-    }
-
-    /// Removes what the next few compacted revisions superseded, and the deletions among them.
-    fn sweep(&mut self) -> Checked<()> {
-        let until = self.meta.compacted.min(self.meta.swept + SWEEP);
-        if until <= self.meta.swept {
-            return Ok(());
-        }
-        for (revision, row) in self.swept_by(until)? {
-            self.log.remove(revision)?;
-            self.index.remove(row.as_slice())?;
-        }
-        self.meta.swept = until;
-        Ok(())
-    }
-
-    /// The revisions that go, with their rows of the index.
-    fn swept_by(&self, until: u64) -> Checked<Vec<(u64, Vec<u8>)>> {
-        let mut gone = Vec::new();
-        for row in self.log.range(self.meta.swept + 1..=until)? {
-            let (revision, value) = row?;
-            let revision = revision.value();
-            let damaged = || Fault::Corrupt(format!("the record of revision {revision} is damaged"));
-            let record = Record::decode(value.value()).ok_or_else(damaged)?;
-            if record.prev != 0 {
-                gone.push((record.prev, index_row(record.key, record.prev)));
-            }
-            if record.deleted {
-                gone.push((revision, index_row(record.key, revision)));
-            }
-        }
-        Ok(gone)
     }
 }
