@@ -132,6 +132,11 @@ impl Ingest {
         self.length
     }
 
+    /// The digest of what is there.
+    pub fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
     /// Reads what is there, while this writes.
     pub fn reader(&self) -> Result<File> {
         self.file.try_clone().context(|| format!("cannot read {}", self.path.display()))

@@ -153,7 +153,7 @@ impl Fetcher {
     }
 
     /// Tries something on one registry again while that may help.
-    pub async fn retry<T>(&self, what: &str, mut ask: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    pub async fn retry<T, F: Future<Output = Result<T>>>(&self, what: &str, mut ask: impl FnMut() -> F) -> Result<T> {
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         let mut failures = 0;
         loop {

@@ -10,6 +10,7 @@
 //!
 //! Must not know: containers, sandboxes, CRI.
 
+mod archive;
 mod config;
 mod content;
 mod digest;
@@ -28,6 +29,7 @@ mod registry;
 mod store;
 mod unpack;
 
+pub use archive::Compression;
 pub use config::{Config, Credentials, Limits, Registry};
 pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 
-use futures::future::{Either, select};
-use futures::{StreamExt, TryStreamExt};
+use futures::future::{BoxFuture, Either, select};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::config::Limits;
 use crate::content::Content;
@@ -72,7 +72,7 @@ async fn resolve(
     let mut last = None;
     for at in 0..remotes.len() {
         let remote = &remotes[at];
-        let asked = fetcher.retry(&remote.host, async || verified(remote, reference.object()).await).await;
+        let asked = fetcher.retry(&remote.host, || verified(remote, reference.object())).await;
         match asked {
             Ok(bytes) => {
                 let host = remote.host.clone();
@@ -132,7 +132,7 @@ async fn entry(fetcher: &Fetcher, entry: &Descriptor) -> Result<Vec<u8>> {
     let mut last = Error::new(ErrorKind::NotFound, format!("manifest {} not found", entry.digest));
     for remote in fetcher.remotes.iter() {
         let object = Object::Digest(entry.digest.clone());
-        match fetcher.retry(&remote.host, async || verified(remote, &object).await).await {
+        match fetcher.retry(&remote.host, || verified(remote, &object)).await {
             Err(error) => last = error,
             bytes => return bytes,
         }
@@ -178,15 +178,44 @@ pub(crate) fn record(digest: Digest, length: usize, manifest: &Manifest, layers:
 }
 
 async fn obtain_all(store: &Store, fetcher: &Fetcher, layers: &[Layer]) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    let distinct = layers.iter().filter(|it| seen.insert((&it.blob.digest, &it.diff_id)));
-    let obtained = distinct.map(|layer| async move {
-        let _turn = store.turn().await;
-        obtain(fetcher, store.unpacked(), layer).await?;
-        fetcher.progress.tell(|| Event::Ready { blob: layer.blob.digest.clone() });
-        Ok(())
+    let work = distinct(layers).into_iter().map(|layer| {
+        let (store, fetcher) = (store.clone(), fetcher.clone());
+        async move {
+            let _turn = store.turn().await;
+            obtain(&fetcher, store.unpacked(), &layer).await?;
+            fetcher.progress.tell(|| Event::Ready { blob: layer.blob.digest });
+            Ok(())
+        }
+        .boxed()
     });
-    futures::stream::iter(obtained).buffer_unordered(fetcher.limits.parallel.max(1)).try_collect().await
+    run(work.collect(), store.limits()).await
+}
+
+/// Unpacks layers whose blobs are there.
+pub(crate) async fn unpack_all(store: &Store, layers: &[Layer], progress: &Progress) -> Result<()> {
+    let work = distinct(layers).into_iter().map(|layer| {
+        let (store, progress) = (store.clone(), progress.clone());
+        async move {
+            let _turn = store.turn().await;
+            if store.unpacked().record(&layer.diff_id).is_none() {
+                unpack_blob(store.content(), store.unpacked(), &layer, store.limits()).await?;
+            }
+            progress.tell(|| Event::Ready { blob: layer.blob.digest });
+            Ok(())
+        }
+        .boxed()
+    });
+    run(work.collect(), store.limits()).await
+}
+
+fn distinct(layers: &[Layer]) -> Vec<Layer> {
+    let mut seen = BTreeSet::new();
+    layers.iter().filter(|it| seen.insert((&it.blob.digest, &it.diff_id))).cloned().collect()
+}
+
+/// A few at once.
+async fn run(work: Vec<BoxFuture<'static, Result<()>>>, limits: &Limits) -> Result<()> {
+    futures::stream::iter(work).buffer_unordered(limits.parallel.max(1)).try_collect().await
 }
 
 /// Has a layer's blob and its unpacked form, whatever of both is missing.

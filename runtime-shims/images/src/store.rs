@@ -114,7 +114,7 @@ impl Store {
     }
 
     async fn pull_now(&self, reference: &Reference, auth: Option<&Auth>, progress: Progress) -> Result<Image> {
-        let mut lease = self.0.keep.lease()?;
+        let mut lease = self.new_lease()?;
         let pulled = pull::pull(self, reference, auth, progress, &mut lease).await?;
         let by_digest = reference.with_digest(&pulled.target).to_string();
         self.enter(pulled.id.clone(), pulled.record, [reference.to_string(), by_digest])?;
@@ -338,6 +338,20 @@ impl Store {
 
     pub(crate) fn unpacked(&self) -> &Layers {
         &self.0.layers
+    }
+
+    pub(crate) fn index(&self) -> &IndexFile {
+        &self.0.index
+    }
+
+    pub(crate) fn new_lease(&self) -> Result<Lease> {
+        self.0.keep.lease()
+    }
+
+    /// The length of a blob that is there, and from now on stays as long as the lease.
+    pub(crate) fn leased_size(&self, lease: &mut Lease, digest: &Digest) -> Result<Option<u64>> {
+        self.lease(lease, [digest])?;
+        Ok(self.0.content.size(digest))
     }
 
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {

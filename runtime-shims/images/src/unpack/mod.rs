@@ -16,7 +16,7 @@ use crate::digest::{Digest, HashingReader};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 pub(crate) use compression::decompress;
-use tar::TarReader;
+pub(crate) use tar::{Kind, TarReader, stream_error};
 
 /// A layer that was unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(crate) fn unpack(stream: impl Read + Send + 'static, dir: &Path, limits: &Li
     }
     target.finish()?;
     let mut buffered = tar.into_inner();
-    std::io::copy(&mut buffered, &mut std::io::sink()).map_err(tar::stream_error)?;
+    std::io::copy(&mut buffered, &mut std::io::sink()).map_err(stream_error)?;
     let hashed = buffered.into_inner();
     let bytes = hashed.count;
     Ok(Unpacked { diff_id: hashed.finish(), bytes, entries })

@@ -321,7 +321,7 @@ fn corrupt(text: &str) -> Error {
 }
 
 /// A stream that cannot be decompressed is the layer's fault; one that cannot be read has its own kind already.
-pub(super) fn stream_error(error: io::Error) -> Error {
+pub(crate) fn stream_error(error: io::Error) -> Error {
     let broken =
         matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof);
     let ours = error.get_ref().is_some_and(|it| it.is::<Error>());

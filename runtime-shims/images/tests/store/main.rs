@@ -2,6 +2,7 @@
 //!
 //! Must not know: the crate's inside.
 
+mod archives;
 mod images;
 mod pulling;
 mod registry;

@@ -4,9 +4,11 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use pintle_images::{Config, ErrorKind, Progress, Store};
+use pintle_images::{Config, ErrorKind, Event, Progress, Store};
 
 use crate::images::{Image, Layer, Tar, architecture, index, noise};
 use crate::registry::Registry;
@@ -129,22 +131,22 @@ pub fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
 async fn concurrent_pulls_of_one_image_fetch_it_once() {
     let registry = Registry::start().await;
     let tar = Tar::new().file("noise", &noise(4 << 20, 7)).end();
-    let name = registry.push("app", "1", &Image::new(vec![Layer::gzip(tar), Layer::gzip(layer("x"))])).await;
+    let image = Image::new(vec![Layer::gzip(tar), Layer::gzip(layer("x"))]);
+    let name = registry.push("app", "1", &image).await;
     let (_dir, store) = store();
-    let fetched = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let pulls = (0..8).map(|_| {
-        let fetched = fetched.clone();
-        let starts = Progress::to(move |event| {
-            if let pintle_images::Event::Fetched { bytes, .. } = event
-                && bytes == (layer("x").len() as u64).min(bytes)
-            {
-                fetched.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let fetched = Arc::new(Mutex::new(HashMap::new()));
+    let pulls = (0..8).map(|number| {
+        let (store, name, fetched) = (store.clone(), name.clone(), fetched.clone());
+        let watch = Progress::to(move |event| {
+            if let Event::Fetched { blob, .. } = event {
+                fetched.lock().unwrap().entry(blob).or_insert_with(HashSet::new).insert(number);
             }
         });
-        let (store, name) = (store.clone(), name.clone());
-        async move { store.pull(&name, None, starts).await.unwrap().id }
+        tokio::spawn(async move { store.pull(&name, None, watch).await.unwrap().id })
     });
     let ids = futures::future::join_all(pulls).await;
-    assert!(ids.iter().all(|id| *id == ids[0]));
+    assert!(ids.into_iter().all(|id| id.unwrap() == image.id()));
     assert_eq!(store.list().unwrap().len(), 1);
+    let fetched = fetched.lock().unwrap();
+    assert!(fetched.len() == 3 && fetched.values().all(|by| by.len() == 1), "{fetched:?}");
 }
