@@ -8,6 +8,7 @@ mod detach;
 mod down;
 mod host;
 mod identity;
+mod images;
 mod machine;
 mod parts;
 mod preflight;
@@ -46,6 +47,8 @@ enum Command {
     Up(Up),
     /// Stop the cluster and its pods; state, images and certificates are kept
     Down(Common),
+    /// List, pull, import, export and remove the images of the embedded runtime
+    Images(images::Images),
     /// Remove every trace: containers, links, rules, cgroups, files
     Reset(Reset),
 }
@@ -123,6 +126,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             runtime()?.block_on(up::run(config))
         }
         Command::Down(common) => runtime()?.block_on(down::run(&common.resolve()?)),
+        Command::Images(images) => runtime()?.block_on(images::run(images)),
         Command::Reset(reset) => runtime()?.block_on(reset::run(&reset.common.resolve()?, reset.yes)),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Several processes may have one store open. Must not know: containers, CRI.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -282,6 +282,24 @@ impl Store {
     /// The store cannot be read.
     pub fn holds(&self) -> Result<Vec<Hold>> {
         self.0.keep.holds()
+    }
+
+    /// Removes images that nothing holds and nobody pinned: those without a tag, or `all`; then what nobody needs.
+    /// Their ids.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn prune(&self, all: bool) -> Result<Vec<Digest>> {
+        let pruned = self.0.index.update(|index| {
+            let held: BTreeSet<Digest> = self.0.keep.holds()?.into_iter().map(|hold| hold.image).collect();
+            let tagged = |id: &Digest| index.names.iter().any(|(name, named)| named == id && !name.contains('@'));
+            let unused = index.images.iter().filter(|(id, record)| !record.pinned && !held.contains(id));
+            let pruned: Vec<Digest> = unused.map(|(id, _)| id.clone()).filter(|id| all || !tagged(id)).collect();
+            pruned.iter().for_each(|id| index.remove(id));
+            Ok(pruned)
+        })?;
+        self.collect()?;
+        Ok(pruned)
     }
 
     /// What blobs and layers take together. Counted from records: no walk through the layers.

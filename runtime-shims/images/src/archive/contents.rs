@@ -59,7 +59,14 @@ impl Contents {
         Ok(contents)
     }
 
-    fn member(&mut self, store: &Store, path: String, size: u64, content: &mut impl Read, lease: &mut Lease) -> Result<()> {
+    fn member(
+        &mut self,
+        store: &Store,
+        path: String,
+        size: u64,
+        content: &mut impl Read,
+        lease: &mut Lease,
+    ) -> Result<()> {
         if let Some(table) = [INDEX, DOCKER, LAYOUT].into_iter().find(|it| *it == path) {
             if size > LONGEST {
                 return Err(Error::new(ErrorKind::Refused, format!("{table} of the archive is too long")));

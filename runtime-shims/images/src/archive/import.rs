@@ -103,7 +103,9 @@ fn scan(store: &Store, archive: impl Read + Send + 'static, mut lease: Lease) ->
     }
     match found.is_empty() {
         false => Ok((found, lease)),
-        true if contents.tables.is_empty() => Err(corrupt("no archive of images: neither index.json nor manifest.json")),
+        true if contents.tables.is_empty() => {
+            Err(corrupt("no archive of images: neither index.json nor manifest.json"))
+        }
         true => Err(Error::new(ErrorKind::NotFound, "no image for this platform in the archive: not found")),
     }
 }
