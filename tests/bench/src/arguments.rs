@@ -17,6 +17,7 @@ use clap::{Parser, ValueEnum};
                   pintle-bench --only objects --kubeconfig ~/.kube/config --json upstream.json\n  \
                   pintle-bench --only pods --scale 30,100,0 --image registry.k8s.io/pause:3.10\n  \
                   pintle-bench --only start,memory --start-command 'pintle up'\n\
+  pintle-bench --beside upstream.json                   the same arguments as in the run that wrote it\n\
                   Figures of two stacks compare only when taken by the same build of this program on the same machine."
 )]
 pub struct Arguments {
@@ -29,6 +30,9 @@ pub struct Arguments {
     /// Write everything to this file as JSON, too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Put the figures of another run beside these, from the file that its --json wrote
+    #[arg(long, value_name = "FILE")]
+    pub beside: Option<PathBuf>,
     /// The longest any single step may take, in seconds
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     pub timeout: u64,

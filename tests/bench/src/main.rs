@@ -13,6 +13,7 @@ mod samples;
 mod start;
 mod watches;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -27,9 +28,13 @@ use report::Report;
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut report = Report::default();
-    let result = run(&arguments, &mut report).await;
+    let beside = arguments.beside.as_deref().map(read_json).transpose();
+    let result = match &beside {
+        Ok(_) => run(&arguments, &mut report).await,
+        Err(error) => Err(anyhow::anyhow!("{error:#}")),
+    };
     // What was measured before an error is worth telling, too.
-    print!("{}", report.table());
+    print!("{}", report.table(beside.ok().flatten().as_ref()));
     let written = write_json(&arguments, &report);
     match result.and(written) {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,6 +80,11 @@ fn about(report: &mut Report) {
     report.about("cores", cores.to_string());
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     report.about("kernel", kernel.trim());
+}
+
+fn read_json(path: &Path) -> anyhow::Result<Report> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("in {}", path.display()))
 }
 
 fn write_json(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {

@@ -2,10 +2,10 @@
 //!
 //! Must not know: the cluster's API.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
-use crate::processes::{Selection, cpu_between};
+use crate::processes::{Meter, Selection};
 use crate::report::Report;
 
 pub async fn measure(arguments: &Arguments, stack: &Selection, report: &mut Report) {
@@ -21,10 +21,15 @@ pub async fn measure(arguments: &Arguments, stack: &Selection, report: &mut Repo
     report.figure("memory", "PSS, all", total_mib(stack), "MiB");
     let window = arguments.window();
     report.did(format!("memory: PSS of {} programs, then their CPU time over {window:?}", programs.len()));
-    let (before, began) = (stack.cpu(), Instant::now());
+    report.figure("memory", "CPU, all", cpu(stack, window).await, "ms/s");
+}
+
+/// CPU time of the stack while nothing is asked of it, in milliseconds per second.
+pub async fn cpu(stack: &Selection, window: Duration) -> f64 {
+    let (meter, began) = (Meter::begin(stack), Instant::now());
     tokio::time::sleep(window).await;
-    let used = cpu_between(&before, &stack.cpu());
-    report.figure("memory", "CPU, all", used / began.elapsed().as_secs_f64(), "ms/s");
+    let passed = began.elapsed().as_secs_f64();
+    meter.end() / passed
 }
 
 /// PSS of all processes of the stack, in MiB.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::arguments::Arguments;
 use crate::cluster::Cluster;
-use crate::processes::{Selection, cpu_between};
+use crate::processes::{Meter, Selection};
 use crate::report::Report;
 use crate::samples::Samples;
 use crate::watches;
@@ -46,11 +46,11 @@ async fn in_namespace(
 ) -> anyhow::Result<()> {
     let (count, connections) = (arguments.objects, arguments.connections);
     report.did(format!("objects: {count} ConfigMaps of 1 KiB over {connections} connections, then lists of them"));
-    let before = stack.cpu();
+    let meter = Meter::begin(stack);
     let path = path(namespace);
     let creates = Creates { path: path.clone(), prefix: "listed", count };
     let (samples, took) = cluster.within("creates", create(cluster, &creates, connections, |_| ())).await?;
-    let cpu = cpu_between(&before, &stack.cpu());
+    let cpu = meter.end();
     report.figure("objects", "creates", samples.len() as f64 / took.as_secs_f64(), "/s");
     report.percentiles("objects", "create", &samples);
     if cpu > 0.0 {

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::arguments::Arguments;
 use crate::cluster::Cluster;
-use crate::memory::total_mib;
+use crate::memory::{cpu, total_mib};
 use crate::processes::Selection;
 use crate::report::Report;
 use crate::samples::{Samples, milliseconds};
@@ -39,7 +39,11 @@ pub async fn measure(
     result.and(cluster.remove_namespace(&namespace).await)
 }
 
-async fn image(arguments: &Arguments) -> anyhow::Result<(String, Option<pintle_harness::Registry>)> {
+/// The pods' image, and the registry it comes from, unless one is named.
+///
+/// # Errors
+/// There is no registry, or nothing to make an image from.
+pub async fn image(arguments: &Arguments) -> anyhow::Result<(String, Option<pintle_harness::Registry>)> {
     if let Some(image) = &arguments.image {
         return Ok((image.clone(), None));
     }
@@ -74,6 +78,8 @@ async fn in_namespace(
         let memory = total_mib(stack);
         if next > 0 && memory > 0.0 {
             report.figure("pods", format!("PSS, all, with {next} pods"), memory, "MiB");
+            let used = cpu(stack, arguments.window()).await;
+            report.figure("pods", format!("CPU, all, with {next} pods"), used, "ms/s");
         }
         now = next;
     }
@@ -182,7 +188,7 @@ fn uid(pod: &Pod) -> String {
     pod.uid().unwrap_or_default()
 }
 
-fn is_ready(pod: &Pod) -> bool {
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let going = pod.metadata.deletion_timestamp.is_some();
     !going && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
@@ -192,7 +198,7 @@ fn spec(image: &str) -> serde_json::Value {
     json!({ "containers": [{ "name": "main", "image": image, "imagePullPolicy": "IfNotPresent" }] })
 }
 
-fn pod(name: &str, image: &str) -> anyhow::Result<Pod> {
+pub fn pod(name: &str, image: &str) -> anyhow::Result<Pod> {
     Ok(serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec(image) }))?)
 }
 

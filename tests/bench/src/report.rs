@@ -2,33 +2,33 @@
 //!
 //! Must not know: how anything is measured.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::samples::Samples;
 
 /// One number with its unit.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// `memory`, `pods`, `objects` or `start`.
-    pub measure: &'static str,
+    pub measure: String,
     pub name: String,
     pub value: f64,
-    pub unit: &'static str,
+    pub unit: String,
 }
 
 /// Everything one run has to say.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// The server's version, the machine and the arguments: without them no figure can be compared.
-    pub about: std::collections::BTreeMap<&'static str, String>,
+    pub about: std::collections::BTreeMap<String, String>,
     /// The steps in their order, in words.
     pub did: Vec<String>,
     pub figures: Vec<Figure>,
 }
 
 impl Report {
-    pub fn about(&mut self, what: &'static str, text: impl Into<String>) {
-        self.about.insert(what, text.into());
+    pub fn about(&mut self, what: &str, text: impl Into<String>) {
+        self.about.insert(what.to_owned(), text.into());
     }
 
     /// Says a step, now and in the report.
@@ -38,12 +38,12 @@ impl Report {
         self.did.push(step);
     }
 
-    pub fn figure(&mut self, measure: &'static str, name: impl Into<String>, value: f64, unit: &'static str) {
-        self.figures.push(Figure { measure, name: name.into(), value, unit });
+    pub fn figure(&mut self, measure: &str, name: impl Into<String>, value: f64, unit: &str) {
+        self.figures.push(Figure { measure: measure.into(), name: name.into(), value, unit: unit.into() });
     }
 
     /// The median and the 99th percentile, where there are samples.
-    pub fn percentiles(&mut self, measure: &'static str, name: &str, samples: &Samples) {
+    pub fn percentiles(&mut self, measure: &str, name: &str, samples: &Samples) {
         for (label, percent) in [("p50", 50.0), ("p99", 99.0)] {
             if let Some(value) = samples.percentile(percent) {
                 self.figure(measure, format!("{name}, {label}"), value, "ms");
@@ -51,23 +51,38 @@ impl Report {
         }
     }
 
-    /// Columns padded to their widest cell; numbers to the right.
-    pub fn table(&self) -> String {
-        let rows: Vec<[String; 4]> = self.figures.iter().map(row).collect();
-        let head = ["MEASURE", "WHAT", "VALUE", "UNIT"].map(str::to_owned);
-        let all: Vec<&[String; 4]> = std::iter::once(&head).chain(&rows).collect();
-        let wide = |at: usize| all.iter().map(|cells| cells[at].chars().count()).max().unwrap_or(0);
-        let (measure, what, value) = (wide(0), wide(1), wide(2));
-        let line = |cells: &&[String; 4]| {
-            let [a, b, c, d] = cells;
-            format!("{a:<measure$}  {b:<what$}  {c:>value$}  {d}\n")
+    /// Columns padded to their widest cell; numbers to the right. With another report, its figures of the same names
+    /// and what these are of them.
+    pub fn table(&self, beside: Option<&Self>) -> String {
+        let mut rows = vec![["MEASURE", "WHAT", "VALUE", "UNIT"].map(str::to_owned).to_vec()];
+        rows.extend(self.figures.iter().map(row));
+        if let Some(other) = beside {
+            rows[0].extend(["BESIDE", "RATIO"].map(str::to_owned));
+            for (cells, figure) in rows.iter_mut().skip(1).zip(&self.figures) {
+                cells.extend(other.find(figure).map_or(["-".into(), "-".into()], |known| {
+                    [number(known.value), number(figure.value / known.value)]
+                }));
+            }
+        }
+        let columns = rows[0].len();
+        let wide: Vec<usize> =
+            (0..columns).map(|at| rows.iter().map(|cells| cells[at].chars().count()).max().unwrap_or(0)).collect();
+        let cell = |(at, text): (usize, &String)| match at {
+            0 | 1 | 3 => format!("{text:<0$}", wide[at]),
+            _ => format!("{text:>0$}", wide[at]),
         };
-        all.iter().map(line).collect()
+        let line = |cells: &Vec<String>| cells.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
+        rows.iter().map(|cells| line(cells).trim_end().to_owned() + "\n").collect()
+    }
+
+    /// Its figure of that name.
+    fn find(&self, figure: &Figure) -> Option<&Figure> {
+        self.figures.iter().find(|known| known.measure == figure.measure && known.name == figure.name)
     }
 }
 
-fn row(figure: &Figure) -> [String; 4] {
-    [figure.measure.to_owned(), figure.name.clone(), number(figure.value), figure.unit.to_owned()]
+fn row(figure: &Figure) -> Vec<String> {
+    vec![figure.measure.clone(), figure.name.clone(), number(figure.value), figure.unit.clone()]
 }
 
 /// Three digits that count, and every digit before the point.
@@ -93,7 +108,21 @@ mod tests {
         let expected = "MEASURE  WHAT     VALUE  UNIT\n\
                         memory   all        123  MiB\n\
                         pods     0 to 30   1.00  s\n";
-        assert_eq!(report.table(), expected);
+        assert_eq!(report.table(None), expected);
+    }
+
+    #[test]
+    fn another_run_stands_beside() {
+        let (mut report, mut other) = (Report::default(), Report::default());
+        report.figure("objects", "creates", 9000.0, "/s");
+        report.figure("memory", "all", 50.0, "MiB");
+        other.figure("objects", "creates", 1000.0, "/s");
+        let text = serde_json::to_string(&other).unwrap();
+        let other: Report = serde_json::from_str(&text).unwrap();
+        let expected = "MEASURE  WHAT     VALUE  UNIT  BESIDE  RATIO\n\
+                        objects  creates   9000  /s      1000   9.00\n\
+                        memory   all       50.0  MiB        -      -\n";
+        assert_eq!(report.table(Some(&other)), expected);
     }
 
     #[test]
