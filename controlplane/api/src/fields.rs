@@ -113,6 +113,15 @@ pub fn check(kind: &Kind, selector: &mut FieldSelector) -> Result<(), String> {
         if kind.kind == "Pod" && term.field == "spec.host" {
             "spec.nodeName".clone_into(&mut term.field);
         }
+        if (kind.group, kind.kind) == ("events.k8s.io", "Event") && EVENTS_V1.contains(&term.field.as_str()) {
+            // what is stored is a core Event
+            term.field = match term.field.strip_prefix("regarding.") {
+                Some(rest) => format!("involvedObject.{rest}"),
+                None if term.field == "reportingController" => "reportingComponent".to_owned(),
+                None => continue,
+            };
+            continue;
+        }
         let generic = term.field == "metadata.name" || term.field == "metadata.namespace" && kind.namespaced;
         if !generic && !names(kind).contains(&term.field.as_str()) {
             return Err(unsupported(kind, &term.field));
@@ -161,6 +170,17 @@ mod tests {
         ] {
             assert_eq!(FieldSelector::parse(text).expect(text).matches(&fields), matches, "{text}");
         }
+    }
+
+    #[test]
+    fn events_are_found_by_the_names_of_either_group() {
+        let core = kinds::find("", "v1", "events").expect("events");
+        let events = kinds::find("events.k8s.io", "v1", "events").expect("events");
+        let event =
+            json!({ "metadata": { "name": "e" }, "reportingComponent": "c", "involvedObject": { "kind": "Pod" } });
+        let mut selector = FieldSelector::parse("reportingController=c,regarding.kind=Pod").expect("parses");
+        check(events, &mut selector).expect("known");
+        assert!(selector.matches(&selectable(core, &event)));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Status {
     pub message: String,
     /// `metav1.StatusDetails`, or null.
     pub details: Value,
+    /// Where a list that cannot go on as it was may go on all the same (`metadata.continue`).
+    pub continue_token: Option<String>,
 }
 
 impl fmt::Display for Status {
@@ -33,7 +35,7 @@ pub fn qualified(resource: &str, group: &str) -> String {
 
 impl Status {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Value::Null }
+        Self { code, reason, message: message.into(), details: Value::Null, continue_token: None }
     }
 
     fn about(mut self, resource: &str, group: &str, name: &str) -> Self {
@@ -108,6 +110,9 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         });
+        if let Some(token) = &self.continue_token {
+            value["metadata"]["continue"] = token.as_str().into();
+        }
         if !self.details.is_null() {
             value["details"] = self.details.clone();
         }

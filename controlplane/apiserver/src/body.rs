@@ -60,7 +60,8 @@ impl From<&'static str> for Body {
     }
 }
 
-fn gather(pieces: &mut VecDeque<Bytes>) -> Option<Bytes> {
+/// The next frame: pieces up to a size together.
+pub fn gather(pieces: &mut VecDeque<Bytes>) -> Option<Bytes> {
     let first = pieces.pop_front()?;
     if first.len() >= GATHER || pieces.is_empty() {
         return Some(first);

@@ -36,12 +36,14 @@ pub async fn run(
         pods: Reflector::start_trimmed(Api::all(client.clone()), pods, cancel.clone(), observe::trim_pod),
         nodes: Reflector::start_trimmed(Api::all(client.clone()), all(), cancel.clone(), observe::trim_node),
         namespaces: Reflector::start(Api::all(client.clone()), all(), cancel.clone()),
+        budgets: Reflector::start(Api::all(client.clone()), all(), cancel.clone()),
     };
     let recorder = Recorder::start(client.clone(), &config.scheduler_name, "", cancel.clone());
     let metrics = SchedulerMetrics::new(&metrics, &config.scheduler_name);
     let synced = async {
         sources.nodes.synced().await;
         sources.namespaces.synced().await;
+        sources.budgets.synced().await;
         sources.pods.synced().await;
     };
     tokio::select! {

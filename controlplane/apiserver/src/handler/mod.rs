@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use pintle_api::kinds;
 use pintle_api::status::Status;
 
@@ -16,6 +16,7 @@ use crate::auth::UserInfo;
 use crate::body::{Body, RequestBody};
 use crate::call::{Call, Warnings};
 use crate::negotiate;
+use crate::render::gzip;
 use crate::request::{Query, RequestInfo};
 use crate::server::ApiServer;
 use crate::{access, relay, render, verbs, wellknown};
@@ -30,6 +31,7 @@ impl ApiServer {
             Err(bad) => return render::status(&Status::bad_request(bad.0), Default::default()),
         };
         let started = Instant::now();
+        let compresses = parts.method == Method::GET && !info.is_long_running() && gzip::is_accepted(&parts.headers);
         let seen = self.telemetry.begin(&info);
         let bound = if info.is_long_running() { None } else { Some(self.deadline(&query)) };
         let server = self.clone();
@@ -46,7 +48,7 @@ impl ApiServer {
             render::status(&Status::internal("the handler crashed"), Default::default())
         });
         self.telemetry.end(seen, response.status().as_u16(), started.elapsed());
-        response
+        if compresses { gzip::compressed(response) } else { response }
     }
 
     fn deadline(&self, query: &Query) -> std::time::Duration {

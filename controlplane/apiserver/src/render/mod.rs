@@ -17,6 +17,7 @@ use crate::cache::Stored;
 use crate::call::{Call, List, Reply};
 use crate::negotiate::{Accepted, As, Format};
 
+pub mod gzip;
 pub mod protobuf;
 pub mod shape;
 

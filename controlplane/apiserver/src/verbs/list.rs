@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 use pintle_api::fields;
 use pintle_api::selector::{FieldSelector, LabelSelector};
 use pintle_api::status::Status;
@@ -16,6 +17,9 @@ use crate::cache::{Cache, Listing, Stored};
 use crate::call::{Call, List, Reply};
 use crate::request::ListOptions;
 use crate::server::ApiServer;
+
+/// How long a list may be continued as it was, in seconds: as long as etcd's history is kept under upstream.
+const LASTS: i64 = 300;
 
 /// How long a read may wait for the cache to see the revision it asks for.
 const CATCH_UP: Duration = Duration::from_secs(3);
@@ -92,14 +96,25 @@ pub async fn select(
 ) -> Result<List, Status> {
     let cache = server.cache(call.kind)?;
     let namespace = selection.namespace.as_deref();
+    let now = Timestamp::now().as_second();
     let listing = match Token::of(options)? {
-        Some(token) => cache.list_from(namespace, token.revision, &token.after).await?,
+        Some(Token { revision: None, after, .. }) => {
+            let current = cache.list(None).revision;
+            cache.list_from(namespace, current, &after).await?
+        }
+        Some(Token { revision: Some(revision), after, issued }) => {
+            let listing = cache.list_from(namespace, revision, &after).await;
+            match listing {
+                Ok(listing) if now.saturating_sub(issued) <= LASTS => listing,
+                _ => return Err(expired(&after)),
+            }
+        }
         None => {
             wait_for(&cache, options).await?;
             cache.list(namespace)
         }
     };
-    Ok(cut(listing, selection, options.limit))
+    Ok(cut(listing, selection, options.limit, now))
 }
 
 async fn wait_for(cache: &Cache, options: &ListOptions) -> Result<(), Status> {
@@ -110,8 +125,23 @@ async fn wait_for(cache: &Cache, options: &ListOptions) -> Result<(), Status> {
     if asked > 0 { cache.at_least(asked, CATCH_UP).await } else { Ok(()) }
 }
 
+/// Upstream's 410, with a token that goes on from there among what is there now.
+fn expired(after: &str) -> Status {
+    let token = Token { revision: None, after: after.to_owned(), issued: 0 };
+    Status {
+        continue_token: Some(token.text()),
+        ..Status::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+             without the continue parameter, or use the continue token in this response to retrieve the remainder of \
+             the results. Continuing with the provided token results in an inconsistent list - objects that were \
+             created, modified, or deleted between the time the first chunk was returned and now may show up in the \
+             list.",
+        )
+    }
+}
+
 /// What is selected, up to `limit`, and where to go on.
-fn cut(listing: Listing, selection: &Selection, limit: usize) -> List {
+fn cut(listing: Listing, selection: &Selection, limit: usize, now: i64) -> List {
     let Listing { revision, items } = listing;
     let total = items.len();
     let mut found = List { revision, items: Vec::new(), continue_token: None, remaining: None };
@@ -123,7 +153,7 @@ fn cut(listing: Listing, selection: &Selection, limit: usize) -> List {
             continue;
         }
         if limit > 0 && found.items.len() == limit {
-            found.continue_token = found.items.last().map(|last| Token::new(revision, last).text());
+            found.continue_token = found.items.last().map(|last| Token::new(revision, last, now).text());
             // with a selector nobody knows how many are left without looking
             found.remaining = selection.is_everything().then_some((total - index) as u64);
             break;
@@ -135,17 +165,21 @@ fn cut(listing: Listing, selection: &Selection, limit: usize) -> List {
 
 /// Where a list goes on: everything after a key, at the first page's revision. Clients pass it back unread.
 struct Token {
-    revision: u64,
+    /// None: as it is by then.
+    revision: Option<u64>,
     after: String,
+    /// When, in seconds.
+    issued: i64,
 }
 
 impl Token {
-    fn new(revision: u64, last: &Stored) -> Self {
-        Self { revision, after: last.key.to_string() }
+    fn new(revision: u64, last: &Stored, now: i64) -> Self {
+        Self { revision: Some(revision), after: last.key.to_string(), issued: now }
     }
 
     fn text(&self) -> String {
-        let token = json!({ "v": "meta.k8s.io/v1", "rv": self.revision, "start": self.after });
+        let revision = self.revision.map_or(json!(-1), |revision| json!(revision));
+        let token = json!({ "v": "meta.k8s.io/v1", "rv": revision, "start": self.after, "at": self.issued });
         URL_SAFE_NO_PAD.encode(token.to_string())
     }
 
@@ -165,7 +199,12 @@ impl Token {
         let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()?;
         let token: Value = serde_json::from_slice(&bytes).ok()?;
         let after = token["start"].as_str()?.to_owned();
-        (token["v"] == "meta.k8s.io/v1").then_some(Self { revision: token["rv"].as_u64()?, after })
+        let revision = match token["rv"].as_i64()? {
+            -1 => None,
+            revision => Some(u64::try_from(revision).ok()?),
+        };
+        let issued = token["at"].as_i64().unwrap_or(0);
+        (token["v"] == "meta.k8s.io/v1").then_some(Self { revision, after, issued })
     }
 }
 
@@ -175,9 +214,11 @@ mod tests {
 
     #[test]
     fn a_token_survives_the_client_and_garbage_does_not() {
-        let text = Token { revision: 7, after: "/registry/core/pods/a/b".to_owned() }.text();
-        let token = Token::parse(&text).unwrap();
-        assert_eq!((token.revision, token.after.as_str()), (7, "/registry/core/pods/a/b"));
+        for revision in [Some(7), None] {
+            let text = Token { revision, after: "/registry/core/pods/a/b".to_owned(), issued: 5 }.text();
+            let token = Token::parse(&text).unwrap();
+            assert_eq!((token.revision, token.after.as_str(), token.issued), (revision, "/registry/core/pods/a/b", 5));
+        }
         assert!(Token::parse("eyJ2Ijox").is_none());
     }
 }

@@ -38,6 +38,8 @@ struct Controller {
     client: Client,
     recorder: Recorder,
     ledger: Ledger,
+    /// Deployments written, by their UID.
+    reports: Ledger,
 }
 
 pub async fn run(context: Context) {
@@ -63,7 +65,8 @@ pub async fn run(context: Context) {
     let client = context.client(NAME);
     let recorder = context.recorder(&client, NAME);
     let cancel = context.cancel.clone();
-    let controller = Arc::new(Controller { context, client, recorder, ledger: Ledger::default() });
+    let controller =
+        Arc::new(Controller { context, client, recorder, ledger: Ledger::default(), reports: Ledger::default() });
     queue.run(5, cancel, |key| controller.clone().sync(key)).await;
 }
 
@@ -77,7 +80,9 @@ impl Controller {
             self.recorder.warning(&reference(deployment.as_ref()), "SelectingAll", message);
             return Ok(None);
         }
-        if self.ledger.is_behind(&uid, &self.context.caches.replica_sets) {
+        let caches = &self.context.caches;
+        // a status that is not seen yet may count a collision: without it the same name would be tried again
+        if self.ledger.is_behind(&uid, &caches.replica_sets) || self.reports.is_behind(&uid, &caches.deployments) {
             return Ok(Some(LAG));
         }
         let sets = self.claim(&deployment, &uid).await?;
@@ -156,7 +161,12 @@ impl Controller {
     async fn report(&self, report: &Deployment) -> anyhow::Result<()> {
         let name = report.metadata.name.as_deref().unwrap_or_default();
         let written = self.deployments(report).replace_status(name, &PostParams::default(), report).await;
-        api::ignore_not_found(written).context("writing the status")
+        match written {
+            Ok(written) => self.reports.wrote(report.metadata.uid.as_deref().unwrap_or_default(), &written),
+            Err(error) if api::is_not_found(&error) => {}
+            Err(error) => return Err(error).context("writing the status"),
+        }
+        Ok(())
     }
 
     async fn take(&self, deployment: &Deployment, uid: &str, step: Step) -> anyhow::Result<()> {
@@ -229,6 +239,8 @@ impl Controller {
         let status = report.status.get_or_insert_default();
         status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
         self.report(&report).await?;
-        anyhow::bail!("another ReplicaSet is called {name}: trying another hash")
+        tracing::info!(set = name, "another ReplicaSet has this name: the next one gets another hash");
+        // the change of the status brings the Deployment back here
+        Ok(())
     }
 }

@@ -10,6 +10,7 @@ pub mod inter_pod;
 pub mod node;
 pub mod node_checks;
 pub mod pod;
+pub mod preempt;
 pub mod selector;
 pub mod spread;
 #[cfg(test)]
@@ -92,20 +93,40 @@ pub enum Decision {
     Unschedulable(Unschedulable),
 }
 
+/// Why no node would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unschedulable {
-    /// Upstream's: `0/2 nodes are available: 1 Insufficient cpu, 1 Too many pods. preemption: …`
-    pub message: String,
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// By node: the first plugin's word against it.
+    pub rejections: Vec<(String, Rejection)>,
+}
+
+impl Unschedulable {
     /// The plugins that turned nodes down: what they look at has to change before another try makes sense.
-    pub plugins: BTreeSet<&'static str>,
+    pub fn plugins(&self) -> BTreeSet<&'static str> {
+        self.rejections.iter().map(|(_, rejection)| rejection.plugin).collect()
+    }
+
+    /// Upstream's: `0/2 nodes are available: 1 Insufficient cpu, 1 Too many pods. preemption: …`; `preemption` says why
+    /// nobody was preempted, and is empty where somebody was.
+    pub fn message(&self, preemption: &str) -> String {
+        if self.nodes == 0 {
+            return "no nodes available to schedule pods".to_owned();
+        }
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let reasons = self.rejections.iter().flat_map(|(_, rejection)| &rejection.reasons);
+        reasons.for_each(|reason| *counts.entry(reason.clone()).or_default() += 1);
+        let message = format!("0/{} nodes are available: {}.", self.nodes, histogram(&counts));
+        if preemption.is_empty() { message } else { format!("{message} preemption: {preemption}") }
+    }
 }
 
 /// Decides for one pod. `turn` varies from one pod to the next: it says where to begin to look in a large cluster,
 /// and which of equally good nodes to take.
 pub fn schedule(pod: &PodInfo, table: &Table, turn: usize) -> Decision {
     if table.nodes().is_empty() {
-        let message = "no nodes available to schedule pods".to_owned();
-        return Decision::Unschedulable(Unschedulable { message, plugins: BTreeSet::new() });
+        return Decision::Unschedulable(Unschedulable { nodes: 0, rejections: Vec::new() });
     }
     let cycle = Cycle::new(pod, table);
     if let Some(node) = pod.nominated.as_deref().and_then(|name| table.node(name))
@@ -115,7 +136,7 @@ pub fn schedule(pod: &PodInfo, table: &Table, turn: usize) -> Decision {
     }
     let (feasible, rejections) = feasible(&cycle, turn);
     match feasible.as_slice() {
-        [] => Decision::Unschedulable(unschedulable(pod, table.nodes().len(), &rejections)),
+        [] => Decision::Unschedulable(Unschedulable { nodes: table.nodes().len(), rejections }),
         [only] => Decision::Node(only.name.clone()),
         several => Decision::Node(best(&cycle, several, turn).name.clone()),
     }
@@ -126,14 +147,14 @@ pub fn filter(cycle: &Cycle<'_>, node: &Node) -> Result<(), Rejection> {
     FILTERS.iter().try_for_each(|filter| filter(cycle, node))
 }
 
-fn feasible<'a>(cycle: &Cycle<'a>, turn: usize) -> (Vec<&'a Node>, Vec<Rejection>) {
+fn feasible<'a>(cycle: &Cycle<'a>, turn: usize) -> (Vec<&'a Node>, Vec<(String, Rejection)>) {
     let nodes = cycle.table.nodes();
     let enough = enough(nodes.len());
     let (mut found, mut rejections) = (Vec::new(), Vec::new());
     for node in nodes.iter().cycle().skip(turn % nodes.len().max(1)).take(nodes.len()) {
         match filter(cycle, node) {
             Ok(()) => found.push(node),
-            Err(rejection) => rejections.push(rejection),
+            Err(rejection) => rejections.push((node.name.clone(), rejection)),
         }
         if found.len() >= enough {
             break;
@@ -167,32 +188,8 @@ fn best<'a>(cycle: &Cycle<'_>, nodes: &[&'a Node], turn: usize) -> &'a Node {
     best[turn % best.len()]
 }
 
-fn unschedulable(pod: &PodInfo, all: usize, rejections: &[Rejection]) -> Unschedulable {
-    let reasons = rejections.iter().flat_map(|rejection| rejection.reasons.iter().map(String::as_str));
-    let message = format!(
-        "0/{all} nodes are available: {}. preemption: {}",
-        histogram(reasons),
-        preemption(pod, all, rejections)
-    );
-    Unschedulable { message, plugins: rejections.iter().map(|rejection| rejection.plugin).collect() }
-}
-
-/// Why nobody is preempted, in the words of upstream's `DefaultPreemption`.
-fn preemption(pod: &PodInfo, all: usize, rejections: &[Rejection]) -> String {
-    if !pod.preempts {
-        return "not eligible due to preemptionPolicy=Never.".to_owned();
-    }
-    let reasons = rejections.iter().map(|rejection| match rejection.resolvable {
-        true => "No preemption victims found for incoming pod",
-        false => "Preemption is not helpful for scheduling",
-    });
-    format!("0/{all} nodes are available: {}.", histogram(reasons))
-}
-
 /// `2 Insufficient cpu, 1 Too many pods`, sorted as upstream sorts it: as text.
-fn histogram<'r>(reasons: impl Iterator<Item = &'r str>) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    reasons.for_each(|reason| *counts.entry(reason).or_default() += 1);
+fn histogram(counts: &BTreeMap<String, usize>) -> String {
     let mut lines: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     lines.sort();
     lines.join(", ")

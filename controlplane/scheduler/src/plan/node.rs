@@ -172,6 +172,11 @@ impl Table {
         true
     }
 
+    /// The least priority of any pod on a node: nobody of no more can preempt.
+    pub fn least_priority(&self) -> i32 {
+        self.places.values().map(|pod| pod.priority).min().unwrap_or(i32::MAX)
+    }
+
     /// The pod, if it is on a node.
     pub fn pod(&self, uid: &str) -> Option<&Arc<PodInfo>> {
         self.places.get(uid)

@@ -50,6 +50,8 @@ pub struct PodInfo {
     pub images: Vec<String>,
     pub gated: bool,
     pub terminating: bool,
+    /// When it began to run, in seconds.
+    pub started: Option<i64>,
     /// Succeeded or failed: it takes up nothing.
     pub finished: bool,
     /// PodScheduled says so already, with this message.
@@ -158,6 +160,7 @@ impl PodInfo {
             images: containers(spec).filter_map(|container| container.image.clone()).collect(),
             gated: spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()),
             terminating: meta.deletion_timestamp.is_some(),
+            started: status.and_then(|status| status.start_time.as_ref()).map(|time| time.0.as_second()),
             finished: matches!(phase, Some("Succeeded" | "Failed")),
             told: told(pod),
             ..Self::default()
@@ -170,7 +173,7 @@ impl PodInfo {
 
     /// Whether both look the same to every plugin: only what the pod is told about itself may differ.
     pub fn asks_the_same(&self, other: &Self) -> bool {
-        let plain = |pod: &Self| Self { told: None, node: None, nominated: None, ..pod.clone() };
+        let plain = |pod: &Self| Self { told: None, node: None, nominated: None, started: None, ..pod.clone() };
         plain(self) == plain(other)
     }
 

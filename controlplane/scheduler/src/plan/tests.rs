@@ -60,7 +60,10 @@ fn table(nodes: Vec<Node>, pods: Vec<Arc<PodInfo>>) -> Table {
 fn message(pod: &PodInfo, table: &Table) -> String {
     match schedule(pod, table, 0) {
         Decision::Node(node) => format!("on {node}"),
-        Decision::Unschedulable(why) => why.message,
+        Decision::Unschedulable(why) => match preempt::plan(pod, &mut table.clone(), &[], &why, 0) {
+            preempt::Outcome::Preempt(victims) => panic!("{victims:?}"),
+            preempt::Outcome::Nobody { why: nobody, .. } => why.message(&nobody),
+        },
     }
 }
 
@@ -241,7 +244,7 @@ proptest! {
             match schedule(&pod, &table, turn) {
                 Decision::Node(name) => table.put_pod(on(&name, pod)),
                 Decision::Unschedulable(why) => {
-                    prop_assert!(why.plugins.contains("NodeResourcesFit"));
+                    prop_assert!(why.plugins().contains("NodeResourcesFit"));
                     let room = |node: &Node| node.requested.get("cpu").copied().unwrap_or_default() + cpu <= 4000
                         && node.requested.get("memory").copied().unwrap_or_default() + (memory << 20) <= 8 << 30;
                     prop_assert!(!table.nodes().iter().any(room));
@@ -257,4 +260,88 @@ proptest! {
             }
         }
     }
+}
+
+/// A pod of this priority that takes so much cpu, and has run since then.
+fn ranked(name: &str, priority: i32, cpu: &str, started: &str) -> PodInfo {
+    let mut whole = json!({
+        "metadata": { "name": name, "namespace": "ns", "uid": name, "labels": { "app": name } },
+        "spec": { "priority": priority, "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu } } }] },
+    });
+    if !started.is_empty() {
+        whole["status"] = json!({ "startTime": started });
+    }
+    PodInfo::of(&serde_json::from_value::<Pod>(whole).unwrap())
+}
+
+/// Where somebody is preempted for `pod`, and who.
+fn preempted(pod: &PodInfo, table: &Table, budgets: &[preempt::Budget]) -> Option<(String, Vec<String>)> {
+    let Decision::Unschedulable(why) = schedule(pod, table, 0) else { return None };
+    let mut after = table.clone();
+    let outcome = preempt::plan(pod, &mut after, budgets, &why, 0);
+    let pods = |table: &Table| -> Vec<Vec<String>> {
+        table.nodes().iter().map(|node| node.pods.keys().cloned().collect()).collect()
+    };
+    assert_eq!(pods(&after), pods(table), "the table is as it was");
+    match outcome {
+        preempt::Outcome::Preempt(victims) => {
+            Some((victims.node, victims.pods.iter().map(|pod| pod.name.clone()).collect()))
+        }
+        preempt::Outcome::Nobody { .. } => None,
+    }
+}
+
+#[test]
+fn only_who_must_goes_and_the_least_important_first() {
+    let early = "2026-01-01T00:00:00Z";
+    let pods = vec![
+        on("n", ranked("a", 1, "1", early)),
+        on("n", ranked("b", 2, "1", early)),
+        on("n", ranked("c", 1, "1", "2026-01-02T00:00:00Z")),
+        on("n", ranked("d", 9, "1", early)),
+    ];
+    let table = table(vec![node("n", json!({}))], pods);
+    assert_eq!(preempted(&ranked("p", 5, "1", ""), &table, &[]), Some(("n".into(), vec!["c".into()])));
+    assert_eq!(preempted(&ranked("p", 5, "2", ""), &table, &[]), Some(("n".into(), vec!["a".into(), "c".into()])));
+    assert_eq!(preempted(&ranked("p", 5, "4", ""), &table, &[]), None, "d may stay");
+    assert_eq!(preempted(&ranked("p", 1, "1", ""), &table, &[]), None, "nobody has less priority");
+}
+
+#[test]
+fn the_node_is_taken_where_the_least_is_lost() {
+    let nodes = ["x", "y", "z"].map(|name| node(name, json!({}))).into_iter().collect();
+    let pods = vec![
+        on("x", ranked("a", 3, "4", "")),
+        on("y", ranked("b", 2, "2", "")),
+        on("y", ranked("c", 2, "2", "")),
+        on("z", ranked("d", 2, "4", "")),
+    ];
+    let table = table(nodes, pods);
+    assert_eq!(preempted(&ranked("p", 5, "4", ""), &table, &[]), Some(("z".into(), vec!["d".into()])));
+}
+
+#[test]
+fn who_a_budget_protects_goes_last() {
+    let budget = |app: &str, allowed: i32| -> preempt::Budget {
+        let whole = json!({ "metadata": { "namespace": "ns" }, "spec": { "selector": { "matchLabels": { "app": app } } },
+            "status": { "disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1 } });
+        preempt::Budget::of(&serde_json::from_value(whole).unwrap())
+    };
+    let nodes = ["x", "y"].map(|name| node(name, json!({}))).into_iter().collect();
+    let table = table(nodes, vec![on("x", ranked("a", 1, "4", "")), on("y", ranked("b", 2, "4", ""))]);
+    let pod = ranked("p", 5, "4", "");
+    assert_eq!(preempted(&pod, &table, &[budget("a", 0)]), Some(("y".into(), vec!["b".into()])));
+    assert_eq!(preempted(&pod, &table, &[budget("a", 1)]), Some(("x".into(), vec!["a".into()])));
+    assert_eq!(preempted(&pod, &table, &[budget("a", 0), budget("b", 0)]), Some(("x".into(), vec!["a".into()])));
+}
+
+#[test]
+fn who_was_promised_a_node_waits_for_those_who_leave_it() {
+    let leaving = PodInfo { terminating: true, ..ranked("a", 1, "4", "") };
+    let mut table = table(vec![node("n", json!({}))], vec![on("n", leaving)]);
+    let pod = PodInfo { nominated: Some("n".to_owned()), ..ranked("p", 5, "4", "") };
+    let Decision::Unschedulable(why) = schedule(&pod, &table, 0) else { panic!("there is no room yet") };
+    let why_not = "not eligible due to a terminating pod on the nominated node.".to_owned();
+    let outcome = preempt::plan(&pod, &mut table, &[], &why, 0);
+    assert_eq!(outcome, preempt::Outcome::Nobody { why: why_not, waits: true });
 }
