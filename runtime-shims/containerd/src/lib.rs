@@ -1,3 +1,116 @@
-//! CRI over containerd's own API, for hosts whose containerd has its CRI off.
+//! CRI over containerd's own API, for hosts whose containerd has its CRI off, as Docker ships it.
 //!
+//! containerd keeps the records: a sandbox or container is a container of containerd's with our labels and extensions,
+//! so a restart finds everything. Logs are written by a process per container that outlives us (`keeper`).
 //! Must not know: the embedded runtime, the kubelet.
+
+mod client;
+mod container;
+mod events;
+mod exec;
+mod files;
+mod host;
+mod images;
+pub mod keeper;
+mod netns;
+mod record;
+mod sandbox;
+mod service;
+mod snapshots;
+mod stats;
+mod status;
+mod tasks;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use anyhow::Context;
+use pintle_bundle::{CgroupDriver, Host};
+use pintle_cni::Network;
+use pintle_cri::Channel;
+use pintle_cri::v1::image_service_server::ImageServiceServer;
+use pintle_cri::v1::runtime_service_server::RuntimeServiceServer;
+
+use client::Client;
+
+/// Where things are and how the runtime behaves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// containerd's socket: `/run/containerd/containerd.sock`.
+    pub socket: PathBuf,
+    /// What ends with the machine: namespaces, pipes.
+    pub state: PathBuf,
+    /// What survives a restart of the machine: files of sandboxes, volumes.
+    pub root: PathBuf,
+    pub cni_conf_dir: PathBuf,
+    pub cni_bin_dirs: Vec<PathBuf>,
+    /// The command that runs [`keeper::main`], without its arguments: `pintle cri-log`.
+    pub log_keeper: Vec<OsString>,
+    pub snapshotter: String,
+    pub cgroup_driver: CgroupDriver,
+    /// Registries that are spoken to without TLS, `host:port`. Those on loopback always are.
+    pub insecure_registries: Vec<String>,
+}
+
+/// The runtime: cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    config: Config,
+    client: Client,
+    network: Network,
+    host: Host,
+    images: images::Known,
+    /// Held while what happened to a container is recorded.
+    recording: tokio::sync::Mutex<()>,
+    /// Itself, for work that goes on after a call.
+    this: Weak<Inner>,
+}
+
+impl Runtime {
+    /// Connects to containerd, brings the sandbox image, takes up what an earlier run left, and begins to record exits.
+    ///
+    /// # Errors
+    /// No containerd at the socket, one too old, or folders that cannot be made.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        for dir in [&config.state, &config.root] {
+            std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        }
+        let client = Client::connect(&config.socket).await?;
+        let network = Network::load(&config.cni_conf_dir, &config.cni_bin_dirs, &config.root.join("cni"))
+            .context("loading the pod network")?;
+        let host = host::look(config.cgroup_driver);
+        let images = images::Known::default();
+        let inner = Arc::new_cyclic(|this| Inner {
+            config,
+            client,
+            network,
+            host,
+            images,
+            recording: Default::default(),
+            this: this.clone(),
+        });
+        inner.ensure_sandbox_image().await.context("importing the sandbox image")?;
+        inner.take_up().await.context("taking up the containers of an earlier run")?;
+        tokio::spawn(events::record_exits(Arc::downgrade(&inner)));
+        Ok(Self { inner })
+    }
+
+    /// CRI in this process.
+    pub fn channel(&self) -> Channel {
+        Channel::in_process(self.routes().prepare())
+    }
+
+    /// Both services, to be served on a socket.
+    pub fn routes(&self) -> tonic::service::Routes {
+        let runtime = RuntimeServiceServer::from_arc(self.inner.clone());
+        let images = ImageServiceServer::from_arc(self.inner.clone());
+        let limit = pintle_cri::connect::MAX_MESSAGE;
+        tonic::service::Routes::new(runtime.max_decoding_message_size(limit).max_encoding_message_size(limit))
+            .add_service(images.max_decoding_message_size(limit).max_encoding_message_size(limit))
+    }
+}

@@ -17,6 +17,7 @@ pub mod streaming;
 pub use cgroup::CgroupDriver;
 pub use channel::Channel;
 pub use connect::{ConnectError, Runtime, connect};
+pub use containerd::import as import_into_containerd;
 pub use events::{ContainerEvent, Event, EventKind};
 
 /// CRI v1 as of Kubernetes 1.36: messages, clients and servers, generated from `proto/`.

@@ -53,6 +53,11 @@ struct Write<'a> {
     labels: HashMap<String, String>,
 }
 
+/// Imports the images of an archive into the content store and image list of the containerd behind `channel`, in the
+/// namespace of its CRI; their names. Nothing is unpacked.
+///
+/// # Errors
+/// The archive is broken, or containerd refuses.
 pub async fn import(channel: Channel, archive: &[u8]) -> anyhow::Result<Vec<String>> {
     let files: Files<'_> = tar::files(archive)?.into_iter().collect();
     let index = files.get("index.json").context("the archive has no index.json: it is no OCI layout")?;

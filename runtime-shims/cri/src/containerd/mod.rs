@@ -4,6 +4,8 @@
 
 mod import;
 
+pub use import::import;
+
 use std::path::PathBuf;
 
 use anyhow::Context;

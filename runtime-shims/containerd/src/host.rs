@@ -1,0 +1,123 @@
+//! The facts of this host that decide what a container gets.
+//!
+//! Must not know: any request.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use nix::sys::stat::{major, minor};
+use oci_spec::runtime::{Capability, LinuxDeviceType};
+use pintle_bundle::{AppArmor, CgroupDriver, CgroupVersion, DeviceNode, Host};
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// Folders of `/dev` whose nodes are of a container itself.
+const OWN: [&str; 4] = ["pts", "shm", "fd", "mqueue"];
+const DEEPEST: usize = 4;
+
+pub fn look(cgroup_driver: CgroupDriver) -> Host {
+    let unified = Path::new(CGROUPS).join("cgroup.controllers").exists();
+    Host {
+        hostname: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default(),
+        cgroup_version: if unified { CgroupVersion::V2 } else { CgroupVersion::V1 },
+        cgroup_driver,
+        swap: swap(unified),
+        hugetlb: controller("hugetlb", unified),
+        capabilities: capabilities(),
+        seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
+        apparmor: apparmor(),
+        selinux: None,
+        recursive_read_only: false,
+        id_mapped_mounts: false,
+        least_oom_score_adj: least_oom_score_adj(),
+        rlimits: Vec::new(),
+        devices: nodes(Path::new("/dev"), DEEPEST),
+        unprivileged_ports: true,
+        unprivileged_icmp: true,
+    }
+}
+
+fn swap(unified: bool) -> bool {
+    if !unified {
+        return Path::new(CGROUPS).join("memory/memory.memsw.limit_in_bytes").exists();
+    }
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    Path::new(CGROUPS).join(path).join("memory.swap.max").exists()
+}
+
+fn controller(name: &str, unified: bool) -> bool {
+    if !unified {
+        return Path::new(CGROUPS).join(name).is_dir();
+    }
+    let all = fs::read_to_string(Path::new(CGROUPS).join("cgroup.controllers")).unwrap_or_default();
+    all.split_whitespace().any(|found| found == name)
+}
+
+/// What this process may hand on: its bounding set.
+fn capabilities() -> Vec<Capability> {
+    let held = caps::read(None, caps::CapSet::Bounding).unwrap_or_default();
+    let names = held.iter().map(|capability| capability.to_string());
+    names.filter_map(|name| name.strip_prefix("CAP_")?.parse().ok()).collect()
+}
+
+fn apparmor() -> Option<AppArmor> {
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").ok()?;
+    if enabled.trim() != "Y" {
+        return None;
+    }
+    let profiles = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+    let loaded: Vec<String> = profiles.lines().filter_map(|line| Some(line.rsplit_once(" (")?.0.to_owned())).collect();
+    // Docker loads its own; containers of a host without it are unconfined unless they name a profile.
+    let default = loaded.iter().find(|name| *name == "docker-default").cloned();
+    Some(AppArmor { loaded, default })
+}
+
+/// A process without `CAP_SYS_RESOURCE` cannot go below its own score, nor can what it starts.
+fn least_oom_score_adj() -> Option<i32> {
+    let may_lower = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE).unwrap_or(false);
+    if may_lower {
+        return None;
+    }
+    fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()
+}
+
+/// The device nodes at a path: itself, or those below the folder.
+pub fn nodes(path: &Path, depth: usize) -> Vec<DeviceNode> {
+    let Ok(found) = fs::metadata(path) else { return Vec::new() };
+    if !found.is_dir() {
+        return node(path, &found).into_iter().collect();
+    }
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    let names = entries.filter_map(Result::ok).filter(|_| depth > 0);
+    let inside = names.filter(|entry| !OWN.iter().any(|own| entry.file_name() == *own));
+    let mut list: Vec<DeviceNode> = inside.flat_map(|entry| below(&entry, depth)).collect();
+    list.sort_by(|a, b| a.path.cmp(&b.path));
+    list
+}
+
+/// Symbolic links are not followed below a folder.
+fn below(entry: &fs::DirEntry, depth: usize) -> Vec<DeviceNode> {
+    match entry.file_type() {
+        Ok(kind) if kind.is_dir() => nodes(&entry.path(), depth - 1),
+        Ok(kind) if kind.is_symlink() || entry.file_name() == "console" => Vec::new(),
+        _ => entry.metadata().ok().and_then(|found| node(&entry.path(), &found)).into_iter().collect(),
+    }
+}
+
+fn node(path: &Path, found: &fs::Metadata) -> Option<DeviceNode> {
+    let kind = match found.file_type() {
+        kind if kind.is_char_device() => LinuxDeviceType::C,
+        kind if kind.is_block_device() => LinuxDeviceType::B,
+        _ => return None,
+    };
+    Some(DeviceNode {
+        path: path.to_path_buf(),
+        kind,
+        major: major(found.rdev()).try_into().ok()?,
+        minor: minor(found.rdev()).try_into().ok()?,
+        mode: found.permissions().mode() & 0o7777,
+        uid: found.uid(),
+        gid: found.gid(),
+    })
+}

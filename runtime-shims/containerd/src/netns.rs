@@ -1,0 +1,47 @@
+//! Network namespaces of sandboxes: made in a thread of their own, pinned as a mount, gone with it.
+//!
+//! Must not know: what is attached to them.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::Context;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+/// Makes a network namespace and pins it at `path`.
+pub fn make(path: &Path) -> anyhow::Result<()> {
+    File::create(path).with_context(|| format!("making {}", path.display()))?;
+    let place = path.to_path_buf();
+    // A thread has a network namespace of its own; it ends with its work.
+    let made = std::thread::spawn(move || -> anyhow::Result<()> {
+        unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
+        let own = "/proc/thread-self/ns/net";
+        mount(Some(own), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("pinning a network namespace at {}", place.display()))
+    });
+    let outcome = made.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the thread that makes a namespace broke")));
+    if outcome.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    outcome
+}
+
+/// Unpins it; the kernel ends it when its last process is gone.
+pub fn remove(path: &Path) -> anyhow::Result<()> {
+    unmount(path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Unmounts what is mounted there, if anything is.
+pub fn unmount(path: &Path) -> anyhow::Result<()> {
+    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("unmounting {}", path.display())),
+    }
+}

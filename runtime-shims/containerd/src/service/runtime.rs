@@ -1,0 +1,340 @@
+//! CRI's runtime service.
+//!
+//! Must not know: images.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use pintle_cri::v1::runtime_service_server::RuntimeService;
+use pintle_cri::v1::*;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{Answers, given, pages};
+use crate::Inner;
+use crate::client::internal;
+use crate::record::{ContainerRecord, SandboxRecord, now};
+use crate::stats;
+use crate::status::{has, matches_id};
+
+/// What the CRI's version call answers beside our name (upstream's `kubeAPIVersion` and `constants.CRIVersion`).
+const KUBE_API_VERSION: &str = "0.1.0";
+const CRI_VERSION: &str = "v1";
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn ok<T>(message: T) -> Answer<T> {
+    Ok(Response::new(message))
+}
+
+fn not_served<T>(call: &str) -> Result<T, Status> {
+    Err(Status::unimplemented(format!("{call} is not served by the containerd runtime shim")))
+}
+
+impl Inner {
+    async fn conditions(&self) -> Vec<RuntimeCondition> {
+        let condition = |name: &str, reason: Option<(&str, String)>| {
+            let status = reason.is_none();
+            let (reason, message) = reason.map(|(reason, text)| (reason.to_owned(), text)).unwrap_or_default();
+            RuntimeCondition { r#type: name.to_owned(), status, reason, message }
+        };
+        let network = self.network.status().await.err();
+        let network = network.map(|error| ("NetworkPluginNotReady", internal(error).message().to_owned()));
+        vec![condition("RuntimeReady", None), condition("NetworkReady", network)]
+    }
+
+    async fn filtered_stats(&self, filter: Option<ContainerStatsFilter>) -> Result<Vec<ContainerStats>, Status> {
+        let filter = filter.unwrap_or_default();
+        let mut list = Vec::new();
+        for container in self.all::<ContainerConfig>().await? {
+            let fits = matches_id(&filter.id, &container.id)
+                && matches_id(&filter.pod_sandbox_id, &container.state.sandbox)
+                && has(&container.config.labels, &filter.label_selector);
+            if fits && container.state.finished_at == 0 {
+                list.push(self.stats_of(&container).await?);
+            }
+        }
+        Ok(list)
+    }
+
+    async fn pod_stats(&self, sandbox: &SandboxRecord) -> Result<PodSandboxStats, Status> {
+        let config = sandbox.config.clone();
+        let attributes = PodSandboxAttributes {
+            id: sandbox.id.clone(),
+            metadata: config.metadata,
+            labels: config.labels,
+            annotations: config.annotations,
+        };
+        let filter = ContainerStatsFilter { pod_sandbox_id: sandbox.id.clone(), ..Default::default() };
+        let containers = self.filtered_stats(Some(filter)).await?;
+        let sum = |one: &dyn Fn(&ContainerStats) -> Option<u64>| containers.iter().filter_map(one).sum::<u64>();
+        let used = stats::Used {
+            cpu_nanoseconds: sum(&|it| Some(it.cpu.as_ref()?.usage_core_nano_seconds?.value)),
+            memory: sum(&|it| Some(it.memory.as_ref()?.usage_bytes?.value)),
+            working_set: sum(&|it| Some(it.memory.as_ref()?.working_set_bytes?.value)),
+            rss: sum(&|it| Some(it.memory.as_ref()?.rss_bytes?.value)),
+            ..stats::Used::default()
+        };
+        let (cpu, memory) = (Some(stats::cpu(now(), used)), Some(stats::memory(now(), used)));
+        let linux = Some(LinuxPodSandboxStats { cpu, memory, containers, ..Default::default() });
+        Ok(PodSandboxStats { attributes: Some(attributes), linux, windows: None })
+    }
+
+    async fn all_pod_stats(&self, filter: Option<PodSandboxStatsFilter>) -> Result<Vec<PodSandboxStats>, Status> {
+        let filter = filter.unwrap_or_default();
+        let mut list = Vec::new();
+        for sandbox in self.all::<PodSandboxConfig>().await? {
+            if matches_id(&filter.id, &sandbox.id) && has(&sandbox.config.labels, &filter.label_selector) {
+                list.push(self.pod_stats(&sandbox).await?);
+            }
+        }
+        Ok(list)
+    }
+}
+
+#[async_trait]
+impl RuntimeService for Inner {
+    type StreamPodSandboxesStream = Answers<StreamPodSandboxesResponse>;
+    type StreamContainersStream = Answers<StreamContainersResponse>;
+    type StreamContainerStatsStream = Answers<StreamContainerStatsResponse>;
+    type StreamPodSandboxStatsStream = Answers<StreamPodSandboxStatsResponse>;
+    type GetContainerEventsStream = Answers<ContainerEventResponse>;
+    type StreamPodSandboxMetricsStream = Answers<StreamPodSandboxMetricsResponse>;
+
+    async fn version(&self, _: Request<VersionRequest>) -> Answer<VersionResponse> {
+        ok(VersionResponse {
+            version: KUBE_API_VERSION.to_owned(),
+            runtime_name: "containerd".to_owned(),
+            runtime_version: self.client.version.clone(),
+            runtime_api_version: CRI_VERSION.to_owned(),
+        })
+    }
+
+    async fn run_pod_sandbox(&self, request: Request<RunPodSandboxRequest>) -> Answer<RunPodSandboxResponse> {
+        let RunPodSandboxRequest { config, runtime_handler } = request.into_inner();
+        let pod_sandbox_id = self.run_sandbox(given(config, "config")?, runtime_handler).await?;
+        ok(RunPodSandboxResponse { pod_sandbox_id })
+    }
+
+    async fn stop_pod_sandbox(&self, request: Request<StopPodSandboxRequest>) -> Answer<StopPodSandboxResponse> {
+        self.stop_sandbox(&request.into_inner().pod_sandbox_id).await?;
+        ok(StopPodSandboxResponse {})
+    }
+
+    async fn remove_pod_sandbox(&self, request: Request<RemovePodSandboxRequest>) -> Answer<RemovePodSandboxResponse> {
+        self.remove_sandbox(&request.into_inner().pod_sandbox_id).await?;
+        ok(RemovePodSandboxResponse {})
+    }
+
+    async fn pod_sandbox_status(&self, request: Request<PodSandboxStatusRequest>) -> Answer<PodSandboxStatusResponse> {
+        let sandbox: SandboxRecord = self.get(&request.into_inner().pod_sandbox_id).await?;
+        let status = Some(self.sandbox_status(&sandbox).await?);
+        let mut containers_statuses = Vec::new();
+        for container in self.containers_of(&sandbox.id).await? {
+            containers_statuses.push(Inner::container_status(self, &container).await?);
+        }
+        ok(PodSandboxStatusResponse { status, containers_statuses, timestamp: now(), ..Default::default() })
+    }
+
+    async fn list_pod_sandbox(&self, request: Request<ListPodSandboxRequest>) -> Answer<ListPodSandboxResponse> {
+        let items = self.sandboxes(request.into_inner().filter.unwrap_or_default()).await?;
+        ok(ListPodSandboxResponse { items })
+    }
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
+        let items = self.sandboxes(request.into_inner().filter.unwrap_or_default()).await?;
+        pages(items, |pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes })
+    }
+
+    async fn create_container(&self, request: Request<CreateContainerRequest>) -> Answer<CreateContainerResponse> {
+        let CreateContainerRequest { pod_sandbox_id, config, sandbox_config } = request.into_inner();
+        let (config, pod) = (given(config, "config")?, given(sandbox_config, "sandbox_config")?);
+        let container_id = Inner::create_container(self, &pod_sandbox_id, config, &pod).await?;
+        ok(CreateContainerResponse { container_id })
+    }
+
+    async fn start_container(&self, request: Request<StartContainerRequest>) -> Answer<StartContainerResponse> {
+        Inner::start_container(self, &request.into_inner().container_id).await?;
+        ok(StartContainerResponse {})
+    }
+
+    async fn stop_container(&self, request: Request<StopContainerRequest>) -> Answer<StopContainerResponse> {
+        let StopContainerRequest { container_id, timeout } = request.into_inner();
+        Inner::stop_container(self, &container_id, timeout).await?;
+        ok(StopContainerResponse {})
+    }
+
+    async fn remove_container(&self, request: Request<RemoveContainerRequest>) -> Answer<RemoveContainerResponse> {
+        Inner::remove_container(self, &request.into_inner().container_id).await?;
+        ok(RemoveContainerResponse {})
+    }
+
+    async fn list_containers(&self, request: Request<ListContainersRequest>) -> Answer<ListContainersResponse> {
+        let containers = self.containers_list(request.into_inner().filter.unwrap_or_default()).await?;
+        ok(ListContainersResponse { containers })
+    }
+
+    async fn stream_containers(
+        &self,
+        request: Request<StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
+        let items = self.containers_list(request.into_inner().filter.unwrap_or_default()).await?;
+        pages(items, |containers| StreamContainersResponse { containers })
+    }
+
+    async fn container_status(&self, request: Request<ContainerStatusRequest>) -> Answer<ContainerStatusResponse> {
+        let ContainerStatusRequest { container_id, verbose } = request.into_inner();
+        let record: ContainerRecord = self.get(&container_id).await?;
+        let status = Some(Inner::container_status(self, &record).await?);
+        let spec = String::from_utf8_lossy(&record.spec).into_owned();
+        let info = verbose.then(|| ("runtimeSpec".to_owned(), spec)).into_iter().collect();
+        ok(ContainerStatusResponse { status, info })
+    }
+
+    async fn update_container_resources(
+        &self,
+        request: Request<UpdateContainerResourcesRequest>,
+    ) -> Answer<UpdateContainerResourcesResponse> {
+        let UpdateContainerResourcesRequest { container_id, linux, .. } = request.into_inner();
+        self.update_container(&container_id, &linux.unwrap_or_default()).await?;
+        ok(UpdateContainerResourcesResponse {})
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: Request<ReopenContainerLogRequest>,
+    ) -> Answer<ReopenContainerLogResponse> {
+        let record: ContainerRecord = self.get(&request.into_inner().container_id).await?;
+        self.reopen_log(&record.id).await.map_err(internal)?;
+        ok(ReopenContainerLogResponse {})
+    }
+
+    async fn exec_sync(&self, request: Request<ExecSyncRequest>) -> Answer<ExecSyncResponse> {
+        ok(Inner::exec_sync(self, request.into_inner()).await?)
+    }
+
+    async fn exec(&self, _: Request<ExecRequest>) -> Answer<ExecResponse> {
+        not_served("Exec")
+    }
+
+    async fn attach(&self, _: Request<AttachRequest>) -> Answer<AttachResponse> {
+        not_served("Attach")
+    }
+
+    async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
+        not_served("PortForward")
+    }
+
+    async fn container_stats(&self, request: Request<ContainerStatsRequest>) -> Answer<ContainerStatsResponse> {
+        let record: ContainerRecord = self.get(&request.into_inner().container_id).await?;
+        ok(ContainerStatsResponse { stats: Some(self.stats_of(&record).await?) })
+    }
+
+    async fn list_container_stats(
+        &self,
+        request: Request<ListContainerStatsRequest>,
+    ) -> Answer<ListContainerStatsResponse> {
+        let stats = self.filtered_stats(request.into_inner().filter).await?;
+        ok(ListContainerStatsResponse { stats })
+    }
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<StreamContainerStatsRequest>,
+    ) -> Answer<Self::StreamContainerStatsStream> {
+        let stats = self.filtered_stats(request.into_inner().filter).await?;
+        pages(stats, |container_stats| StreamContainerStatsResponse { container_stats })
+    }
+
+    async fn pod_sandbox_stats(&self, request: Request<PodSandboxStatsRequest>) -> Answer<PodSandboxStatsResponse> {
+        let sandbox: SandboxRecord = self.get(&request.into_inner().pod_sandbox_id).await?;
+        ok(PodSandboxStatsResponse { stats: Some(self.pod_stats(&sandbox).await?) })
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        request: Request<ListPodSandboxStatsRequest>,
+    ) -> Answer<ListPodSandboxStatsResponse> {
+        let stats = self.all_pod_stats(request.into_inner().filter).await?;
+        ok(ListPodSandboxStatsResponse { stats })
+    }
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<StreamPodSandboxStatsRequest>,
+    ) -> Answer<Self::StreamPodSandboxStatsStream> {
+        let stats = self.all_pod_stats(request.into_inner().filter).await?;
+        pages(stats, |pod_sandbox_stats| StreamPodSandboxStatsResponse { pod_sandbox_stats })
+    }
+
+    /// The pod CIDR is the network plugin's to know.
+    async fn update_runtime_config(
+        &self,
+        _: Request<UpdateRuntimeConfigRequest>,
+    ) -> Answer<UpdateRuntimeConfigResponse> {
+        ok(UpdateRuntimeConfigResponse {})
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusResponse> {
+        let features = Some(RuntimeHandlerFeatures::default());
+        let handler = |name: &str| RuntimeHandler { name: name.to_owned(), features };
+        ok(StatusResponse {
+            status: Some(RuntimeStatus { conditions: self.conditions().await }),
+            runtime_handlers: vec![handler(""), handler("runc")],
+            features: Some(RuntimeFeatures { supplemental_groups_policy: true, ..Default::default() }),
+            ..Default::default()
+        })
+    }
+
+    async fn checkpoint_container(
+        &self,
+        _: Request<CheckpointContainerRequest>,
+    ) -> Answer<CheckpointContainerResponse> {
+        not_served("CheckpointContainer")
+    }
+
+    async fn get_container_events(&self, _: Request<GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
+        let this = self.this.upgrade().ok_or_else(|| Status::unavailable("the runtime is ending"))?;
+        let events: Arc<Inner> = this;
+        ok(ReceiverStream::new(events.cri_events().await?).boxed())
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<ListMetricDescriptorsRequest>,
+    ) -> Answer<ListMetricDescriptorsResponse> {
+        not_served("ListMetricDescriptors")
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<ListPodSandboxMetricsRequest>,
+    ) -> Answer<ListPodSandboxMetricsResponse> {
+        not_served("ListPodSandboxMetrics")
+    }
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
+        not_served("StreamPodSandboxMetrics")
+    }
+
+    async fn runtime_config(&self, _: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {
+        let mut linux = LinuxRuntimeConfiguration::default();
+        linux.set_cgroup_driver(self.config.cgroup_driver);
+        ok(RuntimeConfigResponse { linux: Some(linux) })
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<UpdatePodSandboxResourcesResponse> {
+        // The pod's cgroup is the kubelet's, and changed already: this only tells.
+        let _: SandboxRecord = self.get(&request.into_inner().pod_sandbox_id).await?;
+        ok(UpdatePodSandboxResourcesResponse {})
+    }
+}
