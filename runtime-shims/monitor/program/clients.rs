@@ -26,9 +26,15 @@ pub struct Client {
 #[derive(Debug)]
 pub enum Message {
     Nothing,
-    Request { number: u32, request: Request, descriptors: Vec<Fd> },
+    Request {
+        number: u32,
+        request: Request,
+        descriptors: Vec<Fd>,
+    },
     /// None of this version; the number is what stands where a request's does.
-    Malformed { number: u32 },
+    Malformed {
+        number: u32,
+    },
 }
 
 impl Client {

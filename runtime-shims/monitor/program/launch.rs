@@ -74,6 +74,7 @@ impl Monitor {
             pid_file: run.pid_file,
             exit_file: run.exit_file,
             memory_events: run.memory_events,
+            forgotten: false,
             terminal,
         });
         Ok(())

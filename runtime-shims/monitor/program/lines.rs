@@ -27,7 +27,9 @@ impl Lines {
     pub fn push(&mut self, input: &[u8], now_ns: u64, out: &mut Vec<u8>) {
         for piece in input.split_inclusive(|byte| *byte == b'\n') {
             let (mut text, ended) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
-            while let Some((part, rest)) = text.split_at_checked(LONGEST - self.begun.len()).filter(|it| !it.1.is_empty()) {
+            while let Some((part, rest)) =
+                text.split_at_checked(LONGEST - self.begun.len()).filter(|it| !it.1.is_empty())
+            {
                 self.record(b"P", part, now_ns, out);
                 text = rest;
             }

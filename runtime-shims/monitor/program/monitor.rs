@@ -9,9 +9,9 @@ use crate::clients::{Client, Message};
 use crate::exits;
 use crate::launch::{Stray, refusal};
 use crate::process::{Process, Stage};
-use crate::protocol::{Body, Kind};
+use crate::protocol::{Body, Exit, Kind, State};
 use crate::streams::{Scratch, now_ms};
-use crate::sys::{self, Clock, Fd, POLLIN, POLLOUT, Poll, Signals};
+use crate::sys::{self, Clock, Errno, Fd, POLLIN, POLLOUT, Poll, Signals};
 
 /// Clients connected at once.
 const MOST_CLIENTS: usize = 32;
@@ -86,14 +86,15 @@ impl Monitor {
         while !(self.ending && !self.processes.iter().any(Process::is_live)) {
             self.register();
             let wait = self.due_ms().map(|due| due.saturating_sub(now_ms()).max(1));
-            // It fails only for want of memory in the kernel; what was asked for is then simply not found.
             if sys::poll(&mut self.polls, wait).is_err() {
-                continue;
+                // The kernel wants memory, or somebody took descriptors from under us: it may pass, and must not spin.
+                self.polls.clear();
+                let _ = sys::poll(&mut [], Some(RETRY_MS));
             }
             for at in 0..self.polls.len() {
                 let (found, source) = (self.polls[at].found, self.sources[at]);
                 if found != 0 {
-                    self.deal_with(source);
+                    self.deal_with(source, found & sys::POLLERR_HUP != 0);
                 }
             }
             self.on_time(now_ms());
@@ -141,14 +142,14 @@ impl Monitor {
         }
     }
 
-    fn deal_with(&mut self, source: Source) {
+    fn deal_with(&mut self, source: Source, broken: bool) {
         match source {
             Source::Listener => self.accept(),
             Source::Signals => self.signalled(),
             Source::Client(serial) => self.hear(serial),
             Source::Process(serial, part) => {
                 if let Some(process) = self.processes.iter_mut().find(|process| process.serial == serial) {
-                    process.deal_with(part, &mut self.scratch);
+                    process.deal_with(part, broken, &mut self.scratch);
                 }
             }
         }
@@ -163,7 +164,7 @@ impl Monitor {
                     self.clients.push(Client::new(serial, fd));
                 }
             }
-            Err(sys::Errno::EAGAIN) => {}
+            Err(Errno::EAGAIN) => {}
             Err(_) => self.accept_ms = now_ms() + RETRY_MS,
         }
     }
@@ -256,6 +257,7 @@ impl Monitor {
                 }
             }
         }
+        self.processes.retain(|process| !(process.forgotten && matches!(process.state(), State::Exited { .. })));
     }
 }
 
@@ -298,20 +300,20 @@ impl Process {
         }
     }
 
-    fn deal_with(&mut self, part: Part, scratch: &mut Scratch) {
+    fn deal_with(&mut self, part: Part, broken: bool, scratch: &mut Scratch) {
         match part {
             Part::Console => self.receive_console(scratch),
             Part::Output(which) if self.streams.may_read(which) => self.read(which, scratch),
             Part::Output(_) => {}
-            Part::Stdin => self.streams.stdin_ready(),
+            Part::Stdin => self.streams.stdin_ready(broken),
             Part::Typist(serial) => self.streams.typed(serial, scratch),
-            Part::Sink(serial, which) => self.streams.sink_ready(serial, which),
+            Part::Sink(serial, which) => self.streams.sink_ready(serial, which, broken),
         }
     }
 
     /// Once a process that has exited has nothing more to write, or time is up: writes the exit file, and returns what
     /// everybody is to be told, once.
-    fn settle(&mut self, now_ms: u64, retry_ms: u64, scratch: &mut Scratch) -> Option<crate::protocol::Exit> {
+    fn settle(&mut self, now_ms: u64, retry_ms: u64, scratch: &mut Scratch) -> Option<Exit> {
         let ended = self.output_ended();
         let Stage::Exited(exited) = &mut self.stage else { return None };
         let ready = exited.told || ended || exited.told_ms <= now_ms;
@@ -324,7 +326,8 @@ impl Process {
         }
         if let Some(path) = self.exit_file.as_deref().filter(|_| exited.save_ms.is_some()) {
             let saved = exits::save(path, exited.exit);
-            exited.save_ms = saved.err().map(|_| now_ms + retry_ms);
+            // Where the directory is gone, so is everybody who would look there.
+            exited.save_ms = saved.err().filter(|errno| *errno != Errno::ENOENT).map(|_| now_ms + retry_ms);
         }
         let first = !core::mem::replace(&mut exited.told, true);
         first.then_some(exited.exit)

@@ -26,6 +26,8 @@ pub struct Process {
     pub pid_file: Vec<u8>,
     pub exit_file: Option<Vec<u8>>,
     pub memory_events: Option<Vec<u8>>,
+    /// Nobody wants to know of it once its exit has been told.
+    pub forgotten: bool,
     /// Its standard streams are a terminal.
     pub terminal: Option<Terminal>,
 }

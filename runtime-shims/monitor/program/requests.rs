@@ -121,12 +121,8 @@ impl Monitor {
     }
 
     fn forget(&mut self, id: &str) -> Answer {
-        let process = self.find(id)?;
-        if !matches!(process.state(), State::Exited { .. }) {
-            return Err(refusal(Kind::Busy, 0, id));
-        }
-        let serial = process.serial;
-        self.processes.retain(|process| process.serial != serial);
+        // What has exited goes with this turn of the loop.
+        self.find(id)?.forgotten = true;
         DONE
     }
 

@@ -14,8 +14,8 @@ use crate::sys::{self, Clock, Errno, Fd, Result};
 pub const STALLED_MS: u64 = 10_000;
 /// How much may wait for one who is attached: what a pipe holds at the very most.
 const MOST_WAITING: usize = 1 << 20;
-/// How much is read at once.
-const PIECE: usize = 32 * 1024;
+/// How much is read at once: what a pipe usually holds.
+const PIECE: usize = 64 * 1024;
 /// Attached at once to one process.
 pub const MOST_ATTACHED: usize = 32;
 
@@ -179,7 +179,9 @@ impl Streams {
             lines.end(sys::now(Clock::Real), &mut scratch.records);
             log.append(&scratch.records);
         }
-        if self.outputs.iter().all(Option::is_none) && let Some(log) = self.log.as_mut() {
+        if self.outputs.iter().all(Option::is_none)
+            && let Some(log) = self.log.as_mut()
+        {
             log.finish();
         }
         self.close_sinks(which);
@@ -213,12 +215,11 @@ impl Streams {
         self.forget_the_gone();
     }
 
-    /// A sink can take more, or its reader is gone.
-    pub fn sink_ready(&mut self, serial: u64, which: usize) {
+    /// A sink can take more, or its reader has `left`.
+    pub fn sink_ready(&mut self, serial: u64, which: usize, left: bool) {
         let now = now_ms();
         if let Some(one) = self.attached.iter_mut().find(|one| one.serial == serial) {
-            // Only an error is found on one for which nothing waits.
-            one.sinks[which].take_if(|sink| !sink.is_waiting() || !sink.push(&[], now));
+            one.sinks[which].take_if(|sink| left && !sink.is_waiting() || !sink.push(&[], now));
         }
         self.forget_the_gone();
     }
@@ -249,10 +250,9 @@ impl Streams {
         self.forget_the_gone();
     }
 
-    /// The process takes more input, or none any more.
-    pub fn stdin_ready(&mut self) {
-        // Only an error is found on one for which nothing waits.
-        self.stdin.take_if(|stdin| !stdin.is_waiting());
+    /// The process takes more input, or has `closed` it.
+    pub fn stdin_ready(&mut self, closed: bool) {
+        self.stdin.take_if(|stdin| closed && !stdin.is_waiting());
         self.flush_stdin();
     }
 

@@ -190,10 +190,11 @@ impl Monitor {
         done(self.ask(&Request::Signal { id: id.to_owned(), signal }).await?)
     }
 
-    /// Drops all that is known of a process that has exited; its files stay.
+    /// Drops all that is known of a process; its files stay. One that still runs is dropped as soon as its exit has been
+    /// told, and keeps its id until then.
     ///
     /// # Errors
-    /// [`Error::Busy`] while it runs.
+    /// [`Error::NotFound`].
     pub async fn forget(&self, id: &str) -> Result<(), Error> {
         done(self.ask(&Request::Forget { id: id.to_owned() }).await?)
     }

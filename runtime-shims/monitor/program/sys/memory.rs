@@ -131,6 +131,17 @@ unsafe impl GlobalAlloc for Heap {
         first
     }
 
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's.
+        let block = unsafe { self.alloc(layout) };
+        // Fresh pages are zero, and cost nothing until they are used.
+        if size(layout).is_some() && !block.is_null() {
+            // SAFETY: the block is as large as `layout` says.
+            unsafe { machine::fill(block, 0, layout.size()) };
+        }
+        block
+    }
+
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(index) = size(layout) else { return super::unmap(block, layout.size()) };
         // SAFETY: one thread; the block is no longer used, aligned, and has room for an address.

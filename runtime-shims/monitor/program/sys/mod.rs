@@ -13,8 +13,8 @@ use alloc::vec::Vec;
 
 use self::machine::call;
 pub use self::process::{
-    Command, SIGKILL, Signals, become_subreaper, child_status, exit, fork_and_exit_parent, kill, name_process, new_session,
-    own_pid, own_uid, reset_signals, spawn, wait,
+    Command, SIGKILL, Signals, become_subreaper, child_status, exit, fork_and_exit_parent, kill, name_process,
+    new_session, own_pid, own_uid, reset_signals, spawn, wait,
 };
 pub use self::socket::{accept, listen, peer_uid, receive, send};
 
@@ -23,6 +23,7 @@ pub use self::socket::{accept, listen, peer_uid, receive, send};
 pub struct Errno(pub i32);
 
 impl Errno {
+    pub const ENOENT: Errno = Errno(2);
     pub const EINTR: Errno = Errno(4);
     pub const EIO: Errno = Errno(5);
     pub const EAGAIN: Errno = Errno(11);
@@ -240,11 +241,14 @@ pub struct Poll {
 
 pub const POLLIN: i16 = 1;
 pub const POLLOUT: i16 = 4;
+/// Found without being asked for: an error, or nobody at the other end.
+pub const POLLERR_HUP: i16 = 8 | 16;
 
 /// Waits until something is found, for at most `wait_ms` when that is given.
 pub fn poll(polls: &mut [Poll], wait_ms: Option<u64>) -> Result<()> {
-    let time = wait_ms.map(|ms| [ms / 1000, ms % 1000 * 1_000_000]);
-    let time = time.as_ref().map_or(0, |time| time.as_ptr() as usize);
+    // The kernel writes what is left of it.
+    let mut time = wait_ms.map(|ms| [ms / 1000, ms % 1000 * 1_000_000]);
+    let time = time.as_mut().map_or(0, |time| time.as_mut_ptr() as usize);
     checked(machine::PPOLL, [polls.as_mut_ptr() as usize, polls.len(), time, 0, 0, 0]).map(drop)
 }
 

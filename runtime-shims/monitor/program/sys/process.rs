@@ -1,6 +1,8 @@
 //! Processes and signals.
 
+use alloc::format;
 use alloc::vec::Vec;
+use core::ffi::CStr;
 use core::ptr::null;
 
 use super::{Errno, Fd, Open, Result, c_string, checked, machine, open, replace};
@@ -56,7 +58,7 @@ pub fn become_subreaper() -> Result<()> {
 }
 
 /// At most 15 bytes are shown.
-pub fn name_process(name: &core::ffi::CStr) {
+pub fn name_process(name: &CStr) {
     const PR_SET_NAME: usize = 15;
     let _ = checked(machine::PRCTL, [PR_SET_NAME, name.as_ptr() as usize, 0, 0, 0, 0]);
 }
@@ -163,12 +165,12 @@ pub fn spawn(command: &Command, stdio: [&Fd; 3], score: Option<&[u8]>) -> Result
     if let Some((score, file)) = score.zip(open(b"/proc/self/oom_score_adj", Open::Write).ok()) {
         let _ = file.write_all(score);
     }
-    let ready = set_mask(0).and_then(|()| {
-        stdio.iter().enumerate().try_for_each(|(target, file)| replace(file, target))
-    });
+    let ready =
+        set_mask(0).and_then(|()| stdio.iter().enumerate().try_for_each(|(target, file)| replace(file, target)));
     let run = || checked(machine::EXECVE, [argv[0] as usize, argv.as_ptr() as usize, env.as_ptr() as usize, 0, 0, 0]);
     let error = ready.and_then(|()| run()).err().unwrap_or(Errno::EINVAL);
-    let text = alloc::format!("cannot run {}: error {}\n", alloc::string::String::from_utf8_lossy(&command.argv[0]), error.0);
+    let program = CStr::from_bytes_until_nul(&command.argv[0]).unwrap_or_default();
+    let text = format!("cannot run {}: error {}\n", program.to_string_lossy(), error.0);
     super::write_standard_error(text.as_bytes());
     exit(127)
 }

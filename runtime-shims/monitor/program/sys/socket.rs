@@ -33,7 +33,8 @@ pub fn peer_uid(socket: &Fd) -> Result<u32> {
     const SO_PEERCRED: usize = 17;
     let mut credentials = [0_u32; 3];
     let mut size = size_of::<[u32; 3]>() as u32;
-    let arguments = [socket.raw(), SOL_SOCKET, SO_PEERCRED, credentials.as_mut_ptr() as usize, &raw mut size as usize, 0];
+    let arguments =
+        [socket.raw(), SOL_SOCKET, SO_PEERCRED, credentials.as_mut_ptr() as usize, &raw mut size as usize, 0];
     checked(machine::GETSOCKOPT, arguments)?;
     Ok(credentials[1])
 }

@@ -43,7 +43,7 @@ pub enum Request {
         id: String,
         signal: u32,
     },
-    /// Only of a process that has exited.
+    /// At once, or as soon as the process has exited and that has been told.
     Forget {
         id: String,
     },

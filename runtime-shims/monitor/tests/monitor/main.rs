@@ -1,4 +1,9 @@
 //! The monitor as its clients meet it: the real program, real processes, real runc.
 
+mod attach;
+mod client;
+mod ends;
+mod logs;
 mod place;
 mod processes;
+mod runc;
