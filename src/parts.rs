@@ -221,6 +221,7 @@ pub fn node(config: &Config, cluster: &Cluster, runtime: pintle_cri::Runtime, pa
     let settings = pintle_proxy::Config {
         node_name: name.clone(),
         cluster_cidr: config.cluster_cidr.clone(),
+        service_cidr: config.service_cidr.clone(),
         cluster_dns: Some(config.cluster_dns.into()),
         cluster_domain: config.cluster_domain.clone(),
         ..pintle_proxy::Config::default()

@@ -7,6 +7,7 @@
 mod batch;
 pub mod conntrack;
 mod expression;
+pub mod forwarding;
 pub mod netlink;
 mod object;
 mod read;
@@ -14,7 +15,7 @@ mod read;
 pub use batch::{Batch, plain_range_keys};
 pub use expression::{Cmp, CtKey, DynsetOp, Expr, FibAddress, MetaKey, PayloadBase, Register, Verdict};
 pub use object::{Chain, Element, ElementData, Family, Hook, HookKind, Rule, Set, SetKind, Type};
-pub use read::{RawElement, elements, generation, table_comment};
+pub use read::{RawElement, chain_policy, elements, generation, table_comment};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
@@ -25,6 +26,7 @@ mod message {
     pub const GET_TABLE: u16 = 1;
     pub const DELETE_TABLE: u16 = 2;
     pub const NEW_CHAIN: u16 = 3;
+    pub const GET_CHAIN: u16 = 4;
     pub const NEW_RULE: u16 = 6;
     pub const NEW_SET: u16 = 9;
     pub const NEW_ELEMENT: u16 = 12;

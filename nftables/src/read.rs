@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use nix::errno::Errno;
 
 use super::SUBSYSTEM;
-use super::message::{GET_ELEMENT, GET_GENERATION, GET_TABLE};
+use super::message::{GET_CHAIN, GET_ELEMENT, GET_GENERATION, GET_TABLE};
 use super::object::Family;
 use crate::netlink::wire::{Attributes, DUMP, Header, REQUEST, Writer};
 use crate::netlink::{KernelError, Socket};
@@ -29,6 +29,20 @@ pub fn table_comment(socket: &mut Socket, family: Family, table: &str) -> anyhow
         let attributes = message.attributes();
         if name(attributes, 1) == Some(table) {
             found = Some(attributes.find(6).and_then(comment).unwrap_or_default());
+        }
+    })?;
+    Ok(found)
+}
+
+/// What a base chain does with packets that none of its rules decided (`NF_DROP` is 0, `NF_ACCEPT` 1); None when there is
+/// no such base chain.
+pub fn chain_policy(socket: &mut Socket, family: Family, table: &str, chain: &str) -> anyhow::Result<Option<u32>> {
+    let mut found = None;
+    let request = request(GET_CHAIN, DUMP, family, |_| {});
+    socket.dump(request.bytes(), |message| {
+        let attributes = message.attributes();
+        if name(attributes, 1) == Some(table) && name(attributes, 3) == Some(chain) {
+            found = attributes.find(5).and_then(|value| value.first_chunk()).map(|bytes| u32::from_be_bytes(*bytes));
         }
     })?;
     Ok(found)

@@ -43,6 +43,8 @@ pub struct Config {
     pub node_name: String,
     /// The pods' ranges, comma-separated, at most one per family, as upstream's `clusterCIDR`; may be empty.
     pub cluster_cidr: String,
+    /// Where Services' addresses come from, comma-separated, while no ServiceCIDR object says; may be empty.
+    pub service_cidr: String,
     /// Serve DNS at this cluster IP; None when something else does.
     pub cluster_dns: Option<IpAddr>,
     pub cluster_domain: String,
@@ -61,6 +63,7 @@ impl Default for Config {
         Self {
             node_name: String::new(),
             cluster_cidr: String::new(),
+            service_cidr: String::new(),
             cluster_dns: None,
             cluster_domain: "cluster.local".to_string(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
@@ -99,8 +102,12 @@ impl Config {
 
     /// The pods' ranges.
     pub fn cluster_ranges(&self) -> anyhow::Result<Vec<Range>> {
-        let parts = self.cluster_cidr.split(',').map(str::trim).filter(|part| !part.is_empty());
-        parts.map(|part| parse_range(part).with_context(|| format!("clusterCIDR: {part:?} is no CIDR"))).collect()
+        ranges("clusterCIDR", &self.cluster_cidr)
+    }
+
+    /// The Services' ranges.
+    pub fn service_ranges(&self) -> anyhow::Result<Vec<Range>> {
+        ranges("serviceClusterIPRange", &self.service_cidr)
     }
 
     /// The ranges of addresses that accept node ports; None means the node's primary addresses, upstream's default in
@@ -117,6 +124,11 @@ impl Config {
         };
         self.node_port_addresses.iter().map(parse).collect::<anyhow::Result<_>>().map(Some)
     }
+}
+
+fn ranges(field: &str, text: &str) -> anyhow::Result<Vec<Range>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| parse_range(part).with_context(|| format!("{field}: {part:?} is no CIDR"))).collect()
 }
 
 /// An address with a port or, as upstream allows, without.

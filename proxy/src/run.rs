@@ -22,7 +22,8 @@ use crate::plan::service::Context;
 use crate::syncer::Syncer;
 use crate::watch::{NodeState, Sources, Touched, apply};
 use crate::{dns, host};
-use pintle_nftables::Family;
+use pintle_nftables::netlink::Socket;
+use pintle_nftables::{Family, forwarding};
 
 /// Runs until cancelled. The rules stay in the kernel then: `cleanup` removes them. Errors when the kernel refuses the
 /// table altogether, or an address cannot be listened on.
@@ -82,9 +83,10 @@ pub async fn run(
     }
 }
 
-/// Removes the tables and the link; says what there was.
+/// Removes the tables, the rules that accept forwarded packets, and the link; says what there was.
 pub async fn cleanup() -> anyhow::Result<Vec<String>> {
     let mut removed = backend::cleanup()?;
+    removed.extend(forwarding::close(&mut Socket::open()?)?);
     if dns::remove_link().await? {
         removed.push(format!("link {}", dns::LINK));
     }
@@ -138,11 +140,13 @@ impl Proxy {
                     let started = Instant::now();
                     let mut syncer = Syncer::start(Table::open(family, &ranges)?, context.clone())?;
                     let changed = syncer.sync_all(&proxy.model.read(), context)?;
+                    syncer.set_service_cidrs(&proxy.config.service_ranges()?)?;
                     let took = started.elapsed();
                     proxy.metrics.synced(family, true, took);
                     tracing::info!(family = family.name(), changed, ?took, "rules are in place");
                     proxy.syncers.push(syncer);
                 }
+                open_forwarding(&proxy.config);
                 proxy.health.synced(true);
                 Ok(())
             })
@@ -157,6 +161,10 @@ impl Proxy {
             if let Some(node) = touched.node {
                 proxy.health.node_going(node.deleting);
                 proxy.node = node;
+            }
+            if let Some(ranges) = touched.service_cidrs {
+                let ranges = if ranges.is_empty() { proxy.config.service_ranges()? } else { ranges };
+                proxy.each(|syncer, _, _| syncer.set_service_cidrs(&ranges).map(|()| false));
             }
             proxy.each(|syncer, proxy, model| {
                 let context =
@@ -195,6 +203,7 @@ impl Proxy {
                 }
                 Ok(true)
             });
+            open_forwarding(&proxy.config);
             Ok(())
         })
         .await
@@ -227,6 +236,33 @@ impl Proxy {
         let step = move || act(&mut self).map(|()| self);
         tokio::task::spawn_blocking(step).await.context("a step of the rules")?
     }
+}
+
+/// Where the host drops what it forwards: Service traffic, and what pods send and get, is accepted. A failure is told,
+/// and left to the next resync; connections to this host's own addresses work nevertheless.
+fn open_forwarding(config: &Config) {
+    let done = || {
+        let mut socket = Socket::open()?;
+        Family::BOTH.into_iter().try_fold(0, |added, family| {
+            anyhow::Ok(added + forwarding::open(&mut socket, family, &forwarded(config, family)?)?)
+        })
+    };
+    match done() {
+        Ok(0) => {}
+        Ok(added) => tracing::info!("this host's FORWARD chain drops packets: {added} rules accept those of pods"),
+        Err(error) => tracing::warn!("this host may drop packets of pods: {error:#}"),
+    }
+}
+
+/// What of a family passes, as iptables says it.
+fn forwarded(config: &Config, family: Family) -> anyhow::Result<Vec<String>> {
+    let mut rules = vec!["-m conntrack --ctstate DNAT".to_string()];
+    for (cidr, range) in config.cluster_cidr.split(',').map(str::trim).zip(config.cluster_ranges()?) {
+        if family_of(range.first) == family {
+            rules.extend([format!("-s {cidr}"), format!("-d {cidr}")]);
+        }
+    }
+    Ok(rules)
 }
 
 fn context(config: &Config, node: &Node, ranges: &[Range], family: Family) -> anyhow::Result<Context> {

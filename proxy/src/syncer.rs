@@ -10,7 +10,7 @@ use crate::backend::Table;
 use crate::model::{Model, PortEndpoint, ServiceName};
 use crate::plan::conntrack::serving;
 use crate::plan::diff::{Changes, Ruleset};
-use crate::plan::element::{Elements, Frontend, Key, Lane, Protocol, Value, family_of};
+use crate::plan::element::{Elements, Frontend, Key, Lane, Protocol, Range, Value, family_of};
 use crate::plan::service::{Context, elements};
 use pintle_nftables::Family;
 
@@ -93,6 +93,11 @@ impl Syncer {
         }
         self.adopted = Adopted::default();
         self.reconcile()
+    }
+
+    /// The ranges that Services' addresses come from.
+    pub fn set_service_cidrs(&mut self, ranges: &[Range]) -> anyhow::Result<()> {
+        self.table.set_service_cidrs(ranges)
     }
 
     /// Plans the named Services and changes what that changes.

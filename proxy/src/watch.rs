@@ -6,22 +6,26 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::ResourceExt as _;
 use kube::runtime::watcher;
 use pintle_client::{Change, Reflector, Subscription};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Model, Node, Service, ServiceName, Slice};
+use crate::plan::element::Range;
+use crate::range::parse_range;
 
 /// The label by which a slice names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// The three watches.
+/// The four watches.
 pub struct Sources {
     services: (Reflector<core::Service>, Subscription<core::Service>),
     slices: (Reflector<EndpointSlice>, Subscription<EndpointSlice>),
     nodes: (Reflector<core::Node>, Subscription<core::Node>),
+    ranges: (Reflector<ServiceCIDR>, Subscription<ServiceCIDR>),
 }
 
 /// What a change of the model concerns.
@@ -30,6 +34,8 @@ pub struct Touched {
     pub services: BTreeSet<ServiceName>,
     /// This node, as it is now.
     pub node: Option<NodeState>,
+    /// Where Services' addresses come from, as it is now.
+    pub service_cidrs: Option<Vec<Range>>,
     pub service_changes: u64,
     pub slice_changes: u64,
 }
@@ -46,6 +52,8 @@ pub enum Batch {
     Services(Vec<Change<core::Service>>),
     Slices(Vec<Change<EndpointSlice>>),
     Nodes(Vec<Change<core::Node>>),
+    /// Every range that there is now.
+    Ranges(Vec<Range>),
 }
 
 impl Sources {
@@ -60,11 +68,13 @@ impl Sources {
         );
         let only_ours = watcher::Config::default().fields(&format!("metadata.name={node}"));
         let nodes = Reflector::start(kube::Api::all(client.clone()), only_ours, cancel.clone());
-        let (s, e, n) = (services.subscribe(), slices.subscribe(), nodes.subscribe());
-        Self { services: (services, s), slices: (slices, e), nodes: (nodes, n) }
+        let ranges = Reflector::start(kube::Api::all(client.clone()), watcher::Config::default(), cancel.clone());
+        let (s, e, n, r) = (services.subscribe(), slices.subscribe(), nodes.subscribe(), ranges.subscribe());
+        Self { services: (services, s), slices: (slices, e), nodes: (nodes, n), ranges: (ranges, r) }
     }
 
-    /// Everything there is at the start, once all three lists are complete.
+    /// Everything there is at the start, once the lists are complete; the ranges, which older API servers do not have,
+    /// come later.
     pub async fn initial(&mut self) -> Vec<Batch> {
         tokio::join!(self.services.0.synced(), self.slices.0.synced(), self.nodes.0.synced());
         let mut batches = Vec::new();
@@ -86,8 +96,18 @@ impl Sources {
             changes = self.services.1.next() => changes.map(Batch::Services),
             changes = self.slices.1.next() => changes.map(Batch::Slices),
             changes = self.nodes.1.next() => changes.map(Batch::Nodes),
+            changes = self.ranges.1.next() => changes.map(|_| Batch::Ranges(ranges_of(&self.ranges.0))),
         }
     }
+}
+
+fn ranges_of(reflector: &Reflector<ServiceCIDR>) -> Vec<Range> {
+    let mut found = Vec::new();
+    reflector.for_each(|object| {
+        let cidrs = object.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+        found.extend(cidrs.filter_map(|cidr| parse_range(cidr)));
+    });
+    found
 }
 
 /// Puts the batch into the model and notes what it concerns.
@@ -101,6 +121,7 @@ pub fn apply(model: &mut Model, batch: Batch, touched: &mut Touched) {
             touched.slice_changes += changes.len() as u64;
             changes.into_iter().for_each(|change| apply_slice(model, &change, touched));
         }
+        Batch::Ranges(ranges) => touched.service_cidrs = Some(ranges),
         Batch::Nodes(changes) => {
             if let Some(change) = changes.last() {
                 let gone = matches!(change, Change::Deleted(_));

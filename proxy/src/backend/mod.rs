@@ -11,6 +11,7 @@ use crate::plan::conntrack::{Flow, Serving, is_stale};
 use crate::plan::diff::Changes;
 use crate::plan::element::{Frontend, Key, Protocol, Range, Target, Value, family_of};
 use crate::plan::{chains, codec, sets};
+use crate::range::outermost;
 use pintle_nftables::netlink::Socket;
 use pintle_nftables::{self as nft, Batch, Element, Family, Set, conntrack};
 
@@ -22,7 +23,8 @@ pub struct Table {
     family: Family,
     socket: Socket,
     sets: HashMap<&'static str, Set>,
-    cluster_cidrs: Vec<Range>,
+    /// The ranges that do not come from Services, by set.
+    ranges: HashMap<&'static str, Vec<Range>>,
     /// Numbers of endpoints, and seconds, that chains exist for.
     counts: BTreeSet<u32>,
     timeouts: BTreeSet<u32>,
@@ -39,7 +41,10 @@ impl Table {
             family,
             socket: Socket::open()?,
             sets: sets::sets(family).into_iter().map(|set| (set.name, set)).collect(),
-            cluster_cidrs: cluster_cidrs.iter().filter(|range| family_of(range.first) == family).copied().collect(),
+            ranges: HashMap::from([
+                (sets::CLUSTER_CIDRS, of_family(cluster_cidrs, family)),
+                (sets::SERVICE_CIDRS, Vec::new()),
+            ]),
             counts: BTreeSet::new(),
             timeouts: BTreeSet::new(),
             generation: 0,
@@ -94,7 +99,9 @@ impl Table {
             batch.add_elements(&self.sets[map], elements);
         }
         constant.iter().for_each(|chain| batch.add_rules(chain));
-        batch.add_elements(&self.sets[sets::CLUSTER_CIDRS], self.cluster_cidrs.iter().map(codec::encode_range));
+        for (name, ranges) in &self.ranges {
+            batch.add_elements(&self.sets[name], ranges.iter().map(codec::encode_range));
+        }
         let mut elements: Vec<(Key, Value)> = elements.collect();
         elements.sort_unstable();
         let (mut counts, timeouts) = needed(elements.iter().copied());
@@ -109,19 +116,29 @@ impl Table {
 
     /// Sets what does not come from Services, in a table that was there before; nothing when it is right.
     pub fn adopt(&mut self) -> anyhow::Result<()> {
-        let ranges: Vec<Element> = self.cluster_cidrs.iter().map(codec::encode_range).collect();
+        [sets::CLUSTER_CIDRS, sets::SERVICE_CIDRS].into_iter().try_for_each(|set| self.set_ranges(set))
+    }
+
+    fn set_ranges(&mut self, name: &'static str) -> anyhow::Result<()> {
+        let ranges: Vec<Element> = self.ranges[name].iter().map(codec::encode_range).collect();
         let mut keys: Vec<Vec<u8>> = ranges.iter().flat_map(nft::plain_range_keys).collect();
-        let mut found: Vec<Vec<u8>> = self.elements(sets::CLUSTER_CIDRS)?.into_iter().map(|raw| raw.key).collect();
+        let mut found: Vec<Vec<u8>> = self.elements(name)?.into_iter().map(|raw| raw.key).collect();
         keys.sort_unstable();
         found.sort_unstable();
         if keys == found {
             return Ok(());
         }
         let mut batch = Batch::new(self.family, sets::TABLE);
-        let set = &self.sets[sets::CLUSTER_CIDRS];
+        let set = &self.sets[name];
         batch.flush_set(set);
         batch.add_elements(set, ranges);
-        self.commit(batch).context("setting the cluster's address ranges")
+        self.commit(batch).with_context(|| format!("setting the address ranges {name}"))
+    }
+
+    /// The ranges that Services' addresses come from; what is sent to one that no Service has is dropped.
+    pub fn set_service_cidrs(&mut self, ranges: &[Range]) -> anyhow::Result<()> {
+        self.ranges.insert(sets::SERVICE_CIDRS, of_family(ranges, self.family));
+        self.set_ranges(sets::SERVICE_CIDRS)
     }
 
     /// Makes the changes, all or none.
@@ -195,6 +212,11 @@ fn flow(entry: &conntrack::Entry) -> Option<Flow> {
     let frontend = Frontend { address: to.ip(), protocol: Protocol::Udp, port: to.port() };
     let answers = Target { address: by.ip(), port: by.port() };
     (entry.protocol == Protocol::Udp as u8).then_some(Flow { frontend, answers })
+}
+
+/// Those of the family, without what lies in another.
+fn of_family(ranges: &[Range], family: Family) -> Vec<Range> {
+    outermost(ranges.iter().filter(|range| family_of(range.first) == family).copied().collect())
 }
 
 /// Removes both families' tables, where they are. Says which there were.

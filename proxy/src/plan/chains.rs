@@ -299,12 +299,22 @@ impl Registers {
 
     fn check_services(self) -> Chain {
         let act = Expr::LookupVerdict { map: sets::ACTIONS, key: self.policy() };
+        // Addresses that a local socket answers, such as the cluster's DNS, are this host's.
+        let unallocated = [
+            self.in_set(false, sets::SERVICE_CIDRS, false),
+            vec![
+                Expr::FibType { address: FibAddress::Destination, to: Register(0) },
+                Expr::Cmp { register: Register(0), op: Cmp::NotEqual, value: LOCAL.to_ne_bytes().to_vec() },
+                Expr::Verdict(Verdict::Drop),
+            ],
+        ];
         let other_port = [self.in_set(false, sets::CLUSTER_IPS, false), vec![Expr::Verdict(goto("reject-port"))]];
         chain(
             "check-services",
             vec![
                 rule("", [self.handling(sets::SERVICES), vec![act]].concat()),
                 rule("a port that the Service does not have", other_port.concat()),
+                rule("a cluster IP that no Service has", unallocated.concat()),
             ],
         )
     }

@@ -26,6 +26,8 @@ pub const CLUSTER_IPS: &str = "cluster-ips";
 pub const ALLOWED_SOURCES: &str = "allowed-sources";
 /// The pods' addresses.
 pub const CLUSTER_CIDRS: &str = "cluster-cidrs";
+/// The Services' addresses, allocated or not.
+pub const SERVICE_CIDRS: &str = "service-cidrs";
 /// policy → verdict for what was not translated.
 pub const ACTIONS: &str = "actions";
 /// policy → verdict before translation, for frontends with source ranges.
@@ -60,6 +62,7 @@ pub fn sets(family: Family) -> Vec<Set> {
         set(CLUSTER_IPS, vec![address]),
         ranges(ALLOWED_SOURCES, vec![address, Type::Protocol, Type::Port, address]),
         ranges(CLUSTER_CIDRS, vec![address]),
+        ranges(SERVICE_CIDRS, vec![address]),
         verdicts(ACTIONS),
         verdicts(FENCES),
         verdicts(MASQUERADES),

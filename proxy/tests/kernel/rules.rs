@@ -54,6 +54,11 @@ impl Proxy {
         self.sync(name)
     }
 
+    pub fn set_service_cidrs(&mut self, cidrs: &[&str]) {
+        let ranges: Vec<_> = cidrs.iter().filter_map(|cidr| parse_range(cidr)).collect();
+        self.syncers.iter_mut().for_each(|syncer| syncer.set_service_cidrs(&ranges).expect("the ranges"));
+    }
+
     pub fn remove_service(&mut self, name: &str) -> usize {
         self.model.remove_service(&ServiceName::new("default", name));
         self.sync(name)

@@ -5,6 +5,8 @@
 use std::fs::File;
 use std::net::IpAddr;
 
+use pintle_nftables::netlink::Socket;
+use pintle_nftables::{Family, forwarding};
 use sha2::{Digest, Sha256};
 
 use crate::error::{CniError, Code, Context, Result};
@@ -88,11 +90,27 @@ async fn bridge(host: &Links, conf: &Conf, ranges: &[Range]) -> Result<Link> {
     sysctl::bridge(&conf.bridge, ipv6)?;
     if !bridge.up {
         host.up(&bridge).await?;
+        open_forwarding(conf, ranges)?;
     }
     for range in ranges {
         host.address(&bridge, range.gateway(), range.length).await?;
     }
     Ok(bridge)
+}
+
+/// Once, with the bridge: what becomes of the host's rules later is the business of what runs all the time.
+fn open_forwarding(conf: &Conf, ranges: &[Range]) -> Result<()> {
+    let rules = [format!("-i {}", conf.bridge), format!("-o {}", conf.bridge)];
+    let done = || {
+        let mut socket = Socket::open()?;
+        for family in Family::BOTH.into_iter().filter(|it| ranges.iter().any(|of| of.is_ipv6 == (*it == Family::V6))) {
+            forwarding::open(&mut socket, family, &rules)?;
+        }
+        anyhow::Ok(())
+    };
+    done()
+        .map_err(|error| format!("{error:#}"))
+        .context(Code::Network, || "the host would drop the pods' packets".into())
 }
 
 /// The outer name follows from the attachment: one that is there is of a call that was cut short.

@@ -5,13 +5,17 @@
 use std::fs;
 use std::path::Path;
 
+use pintle_nftables::forwarding;
+use pintle_nftables::netlink::Socket;
+
 use crate::attach::outer_name;
 use crate::conf::BRIDGE;
 use crate::host_ports;
 use crate::leases::Leases;
 use crate::links::Links;
 
-/// Removes the pods' links, the bridge, the host ports' tables and the leases below `data_dir`; what it removed.
+/// Removes the pods' links, the bridge, the host ports' tables, the rules that accept
+/// forwarded packets, and the leases below `data_dir`; what it removed.
 ///
 /// # Errors
 /// The first thing that is there and cannot be removed.
@@ -27,6 +31,7 @@ pub async fn cleanup(data_dir: &Path) -> anyhow::Result<Vec<String>> {
         }
     }
     removed.extend(host_ports::cleanup()?);
+    removed.extend(forwarding::close(&mut Socket::open()?)?);
     if data_dir.exists() {
         fs::remove_dir_all(data_dir)?;
         removed.push(data_dir.display().to_string());

@@ -53,7 +53,11 @@ impl Links {
             return Ok(bridge);
         }
         // A fixed address: else it would change with the ports, and pods would lose their gateway for a while.
-        let made = self.handle.link().add(LinkBridge::new(name).address(mac_of(gateway)).mtu(mtu).build()).execute();
+        let made = self
+            .handle
+            .link()
+            .add(LinkMessageBuilder::<LinkBridge>::new(name).address(mac_of(gateway)).mtu(mtu).build())
+            .execute();
         exists_or(made.await).context(Code::Network, || format!("cannot make the bridge {name}"))?;
         self.must_find(name).await
     }

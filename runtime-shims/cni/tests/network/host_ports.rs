@@ -140,3 +140,28 @@ fn a_udp_client_that_goes_on_reaches_the_next_pod() {
     host.ok("GC", "", Path::new(""), json!({ "cni.dev/valid-attachments": [] }));
     assert!(!table("ip").contains("8081"), "{}", table("ip"));
 }
+
+#[test]
+fn a_host_that_drops_what_it_forwards_lets_pods_through() {
+    let Some((mut host, outside)) = host_and_outside() else { return };
+    for program in ["iptables", "ip6tables"] {
+        let done = std::process::Command::new(program).args(["-P", "FORWARD", "DROP"]).status();
+        if !done.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: needs {program}");
+            return;
+        }
+    }
+    let (web, client) = (host.pod("web"), host.pod("client"));
+    add(&host, "web", &web, &[mapping(8081, "TCP", "")]);
+    add(&host, "client", &client, &[]);
+    serve(Some(&web), Kind::Tcp, 8080);
+    for (from, to, port) in [(&outside, NODE, 8081), (&outside, NODE6, 8081), (&client, "10.99.0.2", 8080)] {
+        ask(Some(from), Kind::Tcp, to, port).unwrap_or_else(|error| panic!("{to}: {error}"));
+    }
+    let rules =
+        || String::from_utf8(std::process::Command::new("iptables").arg("-S").output().unwrap().stdout).unwrap();
+    assert_eq!(rules().matches("pintle-forwarding").count(), 2, "{}", rules());
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio.block_on(pintle_cni::cleanup(host.data.path())).unwrap();
+    assert_eq!(rules().trim().lines().collect::<Vec<_>>(), ["-P INPUT ACCEPT", "-P FORWARD DROP", "-P OUTPUT ACCEPT"]);
+}
