@@ -18,6 +18,8 @@ pub enum Verdict {
     /// It counts towards the backoff limit.
     Count,
     Ignore,
+    /// Its index fails for good.
+    FailIndex,
     /// The whole Job fails, for this reason.
     FailJob(String),
 }
@@ -40,6 +42,7 @@ pub fn verdict(job: &Job, pod: &Pod) -> Verdict {
     let matched = rules.iter().enumerate().find_map(|(index, rule)| Some((index, rule, matching(rule, pod)?)));
     match matched {
         Some((_, rule, _)) if rule.action == "Ignore" => Verdict::Ignore,
+        Some((_, rule, _)) if rule.action == "FailIndex" => Verdict::FailIndex,
         Some((index, rule, why)) if rule.action == "FailJob" => {
             Verdict::FailJob(format!("{why} matching FailJob rule at index {index}"))
         }
@@ -90,13 +93,17 @@ pub fn wait(job: &Job, all: &[&Pod], now: Timestamp) -> Option<SignedDuration> {
     let failed = all.iter().filter(|pod| is_failed(job, pod)).filter_map(|pod| finished(pod));
     let since: Vec<Timestamp> = failed.filter(|at| last_success.is_none_or(|success| *at > success)).collect();
     let last = since.iter().max()?;
-    let doublings = u32::try_from(since.len() - 1).unwrap_or(u32::MAX).min(10);
-    let delay = SignedDuration::from_secs((FIRST_DELAY << doublings).min(LAST_DELAY));
+    let delay = delay(u32::try_from(since.len() - 1).unwrap_or(u32::MAX));
     Some((*last + delay).duration_since(now)).filter(SignedDuration::is_positive)
 }
 
+/// The delay after the first failure and so many more.
+pub fn delay(more: u32) -> SignedDuration {
+    SignedDuration::from_secs((FIRST_DELAY << more.min(10)).min(LAST_DELAY))
+}
+
 /// When the pod's last container ended, as far as it is known.
-fn finished(pod: &Pod) -> Option<Timestamp> {
+pub fn finished(pod: &Pod) -> Option<Timestamp> {
     let ended = statuses(pod).filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.finished_at.clone());
     let ended = ended.map(|time| time.0).max();
     let ready = || pods::condition(pod, "Ready")?.last_transition_time.as_ref().map(|time| time.0);

@@ -1,12 +1,12 @@
 //! The Job controller: runs pods until enough have succeeded.
 //!
-//! Not covered: `backoffLimitPerIndex` and `successPolicy`.
-//!
 //! Must not know: CronJobs.
 
 mod failure;
 mod indexes;
+mod per_index;
 mod plan;
+mod success;
 #[cfg(test)]
 mod tests;
 pub mod ttl;
@@ -105,7 +105,7 @@ impl Controller {
 
     async fn apply(&self, job: &Job, uid: &str, plan: Plan<'_>) -> Outcome {
         let about = reference(job);
-        let created = self.create(job, uid, &plan.create).await;
+        let created = self.create(job, uid, &plan).await;
         for pod in &plan.delete {
             self.control.delete(pod, &about).await.context("deleting a pod")?;
             self.pod_writes.deleted(uid, pods::uid(pod));
@@ -125,10 +125,12 @@ impl Controller {
         }
     }
 
-    async fn create(&self, job: &Job, uid: &str, wanted: &[Option<i32>]) -> Result<(), (usize, kube::Error)> {
+    async fn create(&self, job: &Job, uid: &str, plan: &Plan<'_>) -> Result<(), (usize, kube::Error)> {
         let about = reference(job);
-        let (done, error) = slow_start(wanted.len(), |number| {
-            let pod = new_pod(job, wanted.get(number).copied().flatten());
+        let (done, error) = slow_start(plan.create.len(), |number| {
+            let index = plan.create.get(number).copied().flatten();
+            let failures = index.and_then(|index| plan.failures.get(&index)).copied();
+            let pod = new_pod(job, index, failures.unwrap_or(0));
             let about = &about;
             async move {
                 let created = self.control.create(&pod, about).await?;
@@ -188,8 +190,9 @@ impl Controller {
     }
 }
 
-/// A pod of the Job; of an indexed one with its index where pods and their containers look for it.
-fn new_pod(job: &Job, index: Option<i32>) -> Pod {
+/// A pod of the Job; of an indexed one with its index where pods and their containers look for it, and with how often
+/// the index has failed where that counts.
+fn new_pod(job: &Job, index: Option<i32>, failures: i32) -> Pod {
     let (namespace, name) = (job.metadata.namespace.as_deref(), job.metadata.name.as_deref().unwrap_or_default());
     let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let mut pod = from_template(&template, namespace.unwrap_or_default(), name, owner::controller_reference(job));
@@ -199,7 +202,11 @@ fn new_pod(job: &Job, index: Option<i32>) -> Pod {
     }
     let Some(index) = index else { return pod };
     pod.metadata.generate_name = Some(format!("{name}-{index}-"));
-    pod.metadata.annotations.get_or_insert_default().insert(INDEX.into(), index.to_string());
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(INDEX.into(), index.to_string());
+    if per_index::limit(job).is_some() {
+        annotations.insert(per_index::FAILURES.into(), failures.to_string());
+    }
     pod.metadata.labels.get_or_insert_default().insert(INDEX.into(), index.to_string());
     let spec = pod.spec.get_or_insert_default();
     spec.hostname = Some(format!("{name}-{index}"));

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::failure::{self, Verdict};
-use super::indexes;
+use super::{indexes, per_index, success};
 use crate::pods;
 
 pub const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
@@ -24,6 +24,8 @@ const STEP: usize = 500;
 pub struct Plan<'a> {
     /// Pods to create; of an indexed Job with their indexes.
     pub create: Vec<Option<i32>>,
+    /// How often the indexes have failed, where each may on its own.
+    pub failures: BTreeMap<i32, i32>,
     pub delete: Vec<&'a Pod>,
     /// Written before finalizers are removed.
     pub status: JobStatus,
@@ -69,6 +71,8 @@ struct Draft<'a> {
     succeeded_uids: Vec<String>,
     failed_uids: Vec<String>,
     indexes: BTreeSet<i32>,
+    /// Failed for good, each on its own.
+    failed_indexes: BTreeSet<i32>,
     succeeded: i32,
     failed: i32,
     status: JobStatus,
@@ -85,9 +89,15 @@ pub fn plan<'a>(job: &'a Job, all: &[&'a Pod], deleting: &HashSet<String>, now: 
         draft.add_condition("FailureTarget", &reason, message);
     }
     let target = has(&draft.status, "FailureTarget");
-    if target {
+    if !target
+        && !has(&draft.status, "SuccessCriteriaMet")
+        && let Some(rule) = success::met(job, &draft.indexes)
+    {
+        draft.add_condition("SuccessCriteriaMet", "SuccessPolicy", rule);
+    }
+    if target || has(&draft.status, "SuccessCriteriaMet") {
         plan.delete.clone_from(&draft.active);
-    } else if !has(&draft.status, "SuccessCriteriaMet") && !going {
+    } else if !going {
         draft.manage(&mut plan);
     }
     draft.track(target, going, &mut plan);
@@ -108,6 +118,7 @@ impl<'a> Draft<'a> {
         pods.sort_by_key(|pod| index_of(pod));
         let completions = job.spec.as_ref().and_then(|spec| spec.completions).unwrap_or(0);
         let indexes = indexes::read(status.completed_indexes.as_deref().unwrap_or_default(), completions);
+        let failed_indexes = indexes::read(status.failed_indexes.as_deref().unwrap_or_default(), completions);
         Self {
             job,
             pods,
@@ -116,6 +127,7 @@ impl<'a> Draft<'a> {
             succeeded_uids: uncounted.succeeded.unwrap_or_default(),
             failed_uids: uncounted.failed.unwrap_or_default(),
             indexes,
+            failed_indexes,
             succeeded: 0,
             failed: 0,
             status,
@@ -147,6 +159,7 @@ impl<'a> Draft<'a> {
             let end = self.completions().unwrap_or(0);
             self.indexes.extend(new_succeeded.iter().filter_map(|pod| index_of(pod)).filter(|index| *index < end));
             self.succeeded = length(self.indexes.len());
+            self.failed_indexes.extend(per_index::failed(self.job, &self.pods));
         } else {
             let uncounted = self.succeeded_uids.len() + new_succeeded.len();
             self.succeeded = self.status.succeeded.unwrap_or(0) + length(uncounted);
@@ -175,8 +188,24 @@ impl<'a> Draft<'a> {
         if self.failed > limit || failure::restarts_exceed(self.job, &self.pods, limit) {
             return Some(("BackoffLimitExceeded".into(), "Job has reached the specified backoff limit".into()));
         }
+        if let Some(failed) = self.index_failure() {
+            return Some(failed);
+        }
         let late = self.deadline() == Some(SignedDuration::ZERO);
         late.then(|| ("DeadlineExceeded".into(), "Job was active longer than specified deadline".into()))
+    }
+
+    /// Too many indexes have failed, or all are done and some have.
+    fn index_failure(&self) -> Option<(String, String)> {
+        per_index::limit(self.job)?;
+        let failed = i32::try_from(self.failed_indexes.len()).unwrap_or(i32::MAX);
+        let most = self.job.spec.as_ref().and_then(|spec| spec.max_failed_indexes);
+        let said = |reason: &str, message: &str| Some((reason.to_owned(), message.to_owned()));
+        if most.is_some_and(|most| failed > most) {
+            return said("MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes");
+        }
+        let done = self.succeeded.saturating_add(failed) >= self.completions().unwrap_or(0);
+        if failed > 0 && done { said("FailedIndexes", "Job has failed indexes") } else { None }
     }
 
     /// How long the Job may still be active.
@@ -224,10 +253,25 @@ impl<'a> Draft<'a> {
         if missing == 0 {
             return;
         }
+        if per_index::limit(self.job).is_some() {
+            return self.retry_indexes(missing, plan);
+        }
         match failure::wait(self.job, &self.pods, self.now) {
             Some(wait) => plan.again = Some(wait),
             None if is_indexed(self.job) => plan.create = self.pending_indexes(missing),
             None => plan.create = vec![None; missing],
+        }
+    }
+
+    /// Those indexes that need not wait after their last failure.
+    fn retry_indexes(&self, missing: usize, plan: &mut Plan<'a>) {
+        plan.failures = per_index::failures(self.job, &self.pods);
+        for index in self.pending_indexes(usize::MAX).into_iter().flatten() {
+            match per_index::wait(self.job, &self.pods, index, self.now) {
+                Some(wait) => plan.again = plan.again.into_iter().chain([wait]).min(),
+                None if plan.create.len() < missing => plan.create.push(Some(index)),
+                None => {}
+            }
         }
     }
 
@@ -237,7 +281,10 @@ impl<'a> Draft<'a> {
             // once one has succeeded, those that run may finish, and no other starts
             None if self.succeeded > 0 => return self.active.len(),
             None => parallelism,
-            Some(completions) => parallelism.min(completions - self.succeeded),
+            Some(completions) => {
+                let failed = i32::try_from(self.failed_indexes.len()).unwrap_or(i32::MAX);
+                parallelism.min(completions - self.succeeded - failed)
+            }
         };
         usize::try_from(wanted).unwrap_or(0)
     }
@@ -271,8 +318,8 @@ impl<'a> Draft<'a> {
             waits || self.active.iter().any(|active| pods::uid(active) == pods::uid(pod))
         });
         let busy: BTreeSet<i32> = busy.filter_map(|pod| index_of(pod)).collect();
-        let free =
-            (0..self.completions().unwrap_or(0)).filter(|index| !self.indexes.contains(index) && !busy.contains(index));
+        let done = |index: &i32| self.indexes.contains(index) || self.failed_indexes.contains(index);
+        let free = (0..self.completions().unwrap_or(0)).filter(|index| !done(index) && !busy.contains(index));
         free.take(count).map(Some).collect()
     }
 
@@ -290,12 +337,15 @@ impl<'a> Draft<'a> {
 
     /// Puts pods that have ended into the status, and lets them go.
     fn track(&mut self, target: bool, going: bool, plan: &mut Plan<'a>) {
-        let mut failed = Vec::new();
-        let mut succeeded = Vec::new();
+        let (mut failed, mut succeeded) = (Vec::new(), Vec::new());
+        let ends = target || going || has(&self.status, "SuccessCriteriaMet");
+        let done = self.indexes.union(&self.failed_indexes).copied().collect();
+        let counts = per_index::limit(self.job).is_some() && !ends;
+        let kept = if counts { per_index::kept(self.job, &self.pods, &done) } else { HashSet::new() };
         for pod in self.pods.iter().filter(|pod| has_finalizer(pod)) {
             let uid = pods::uid(pod).to_owned();
             let (is_success, is_failure) = (pods::phase(pod) == "Succeeded", failure::is_failed(self.job, pod));
-            if !(is_success || is_failure || target || going || has(&self.status, "SuccessCriteriaMet")) {
+            if !(is_success || is_failure || ends) || kept.contains(pods::uid(pod)) {
                 continue;
             }
             if plan.release.len() >= STEP {
@@ -333,6 +383,9 @@ impl<'a> Draft<'a> {
         if is_indexed(self.job) {
             self.status.succeeded = some(self.indexes.len());
             self.status.completed_indexes = Some(indexes::write(&self.indexes)).filter(|text| !text.is_empty());
+        }
+        if per_index::limit(self.job).is_some() {
+            self.status.failed_indexes = Some(indexes::write(&self.failed_indexes));
         }
         let list = |uids: &[String]| Some(uids.to_vec()).filter(|uids| !uids.is_empty());
         let uncounted = self.succeeded_uids.len() + self.failed_uids.len();

@@ -53,12 +53,13 @@ impl World {
         if is_finished(self.job.status.as_ref()) {
             return;
         }
-        let (create, delete, release, status) = {
+        let (create, failures, delete, release, status) = {
             let pods: Vec<&Pod> = self.pods.iter().collect();
-            let Plan { create, delete, release, status, .. } = plan(&self.job, &pods, &HashSet::new(), at(self.clock));
+            let Plan { create, failures, delete, release, status, .. } =
+                plan(&self.job, &pods, &HashSet::new(), at(self.clock));
             let uids =
                 |pods: Vec<&Pod>| -> Vec<String> { pods.iter().map(|pod| pod.metadata.uid.clone().unwrap()).collect() };
-            (create, uids(delete), uids(release), status)
+            (create, failures, uids(delete), uids(release), status)
         };
         self.job.status = Some(status);
         let named = |pod: &Pod, uids: &[String]| uids.contains(pod.metadata.uid.as_ref().unwrap());
@@ -67,7 +68,8 @@ impl World {
         }
         self.pods.retain(|pod| !named(pod, &delete));
         for index in create {
-            let mut pod = new_pod(&self.job, index);
+            let before = index.and_then(|index| failures.get(&index)).copied().unwrap_or(0);
+            let mut pod = new_pod(&self.job, index, before);
             self.made += 1;
             pod.metadata.uid = Some(format!("p{}", self.made));
             pod.metadata.name = pod.metadata.uid.clone();
@@ -206,4 +208,49 @@ fn a_pod_failure_policy_ignores_some_failures_and_fails_the_job_at_others() {
     let condition = &world.job.status.as_ref().unwrap().conditions.as_ref().unwrap()[0];
     let message = "Container c for pod default/p2 failed with exit code 42 matching FailJob rule at index 1";
     assert_eq!(condition.message.as_deref(), Some(message));
+}
+
+#[test]
+fn an_index_fails_on_its_own_and_the_others_go_on() {
+    let mut world = World::new(json!({"completionMode": "Indexed", "completions": 2, "parallelism": 2,
+        "backoffLimit": i32::MAX, "backoffLimitPerIndex": 1}));
+    world.settle();
+    world.end(1);
+    assert_eq!(world.running(), 1, "the index waits before it is tried again");
+    assert!(has_finalizer(&world.pods[0]), "the failed pod carries the count");
+    world.clock += 10;
+    world.settle();
+    assert_eq!((world.running(), world.summary().as_str()), (2, "2 0 1 "));
+    assert!(!has_finalizer(&world.pods[0]), "its successor carries it now");
+    world.end(0);
+    world.end(1);
+    assert_eq!(world.summary(), "0 1 2 FailureTarget:FailedIndexes Failed:FailedIndexes");
+    let status = world.job.status.unwrap();
+    assert_eq!((status.failed_indexes.as_deref(), status.completed_indexes.as_deref()), (Some("0"), Some("1")));
+}
+
+#[test]
+fn a_policy_fails_an_index_at_once_and_too_many_failed_indexes_fail_the_job() {
+    let policy = json!({"rules": [{"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [42]}}]});
+    let mut world = World::new(json!({"completionMode": "Indexed", "completions": 4, "parallelism": 2,
+        "backoffLimit": i32::MAX, "backoffLimitPerIndex": 3, "maxFailedIndexes": 1, "podFailurePolicy": policy}));
+    world.settle();
+    world.end(42);
+    assert_eq!(world.job.status.as_ref().unwrap().failed_indexes.as_deref(), Some("0"));
+    assert_eq!(world.running(), 2, "the next index runs");
+    world.end(42);
+    assert!(world.summary().contains("Failed:MaxFailedIndexesExceeded"), "{}", world.summary());
+}
+
+#[test]
+fn a_job_succeeds_as_soon_as_its_policy_says() {
+    let rules = json!({"rules": [{"succeededIndexes": "1-2", "succeededCount": 1}]});
+    let mut world =
+        World::new(json!({"completionMode": "Indexed", "completions": 3, "parallelism": 3, "successPolicy": rules}));
+    world.settle();
+    world.end(0);
+    assert_eq!(world.summary(), "2 1 0 ");
+    world.end(0);
+    assert_eq!(world.summary(), "0 2 0 SuccessCriteriaMet:SuccessPolicy Complete:SuccessPolicy");
+    assert_eq!(world.running(), 0);
 }
