@@ -208,3 +208,73 @@ fn respond(page: Page) -> Response<Full<Bytes>> {
     response.headers_mut().insert("x-content-type-options", header::HeaderValue::from_static("nosniff"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::model::{Service, Slice};
+
+    fn service(port: u16) -> Service {
+        let spec = json!({"type": "LoadBalancer", "clusterIP": "10.96.0.5", "clusterIPs": ["10.96.0.5"],
+            "externalTrafficPolicy": "Local", "healthCheckNodePort": port, "ports": [{"port": 80}]});
+        Service::reduce(&serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).expect("a Service"))
+    }
+
+    fn slice(nodes: &[&str]) -> Slice {
+        let endpoints: Vec<Value> = nodes
+            .iter()
+            .enumerate()
+            .map(|(n, node)| json!({"addresses": [format!("10.244.0.{n}")], "nodeName": node, "conditions": {"ready": true}}))
+            .collect();
+        let object = json!({"metadata": {}, "addressType": "IPv4", "ports": [], "endpoints": endpoints});
+        Slice::reduce(&serde_json::from_value(object).expect("an EndpointSlice"))
+    }
+
+    /// Status line and body, as a balancer's check gets them.
+    async fn check(port: u16) -> Option<(String, Value)> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: balancer\r\nConnection: close\r\n\r\n").await.expect("asking");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("an answer");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head.lines().next().unwrap_or_default().to_string();
+        Some((status, serde_json::from_str(body).expect("JSON")))
+    }
+
+    #[tokio::test]
+    async fn balancers_learn_at_the_health_check_node_port_whether_this_node_has_endpoints() {
+        let free = std::net::TcpListener::bind("0.0.0.0:0").and_then(|it| it.local_addr()).expect("a free port").port();
+        let name = ServiceName::new("shop", "web");
+        let mut model = Model::default();
+        model.set_service(name.clone(), service(free));
+        model.set_slice(&name, "s", slice(&["here", "there", "here"]));
+        let (model, health) = (Arc::new(RwLock::new(model)), Arc::new(Health::default()));
+        health.synced(true);
+        let mut ports = HealthPorts::new(model.clone(), "here".into(), health.clone());
+        ports.update().await;
+        let (status, body) = check(free).await.expect("listening");
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        let service = json!({"namespace": "shop", "name": "web"});
+        assert_eq!(body, json!({"service": service, "localEndpoints": 2, "serviceProxyHealthy": true}));
+
+        model.write().set_slice(&name, "s", slice(&["there"]));
+        let (status, body) = check(free).await.expect("listening");
+        assert_eq!((status.as_str(), &body["localEndpoints"]), ("HTTP/1.1 503 Service Unavailable", &json!(0)));
+
+        model.write().set_slice(&name, "s", slice(&["here"]));
+        health.synced(false);
+        assert_eq!(check(free).await.expect("listening").0, "HTTP/1.1 503 Service Unavailable", "rules are not right");
+
+        model.write().remove_service(&name);
+        ports.update().await;
+        while check(free).await.is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

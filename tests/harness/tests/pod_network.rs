@@ -56,7 +56,10 @@ async fn serve_and_reach(dir: std::path::PathBuf) {
     let runtime = runtime(&dir).await;
     runtime.ensure_sandbox_image().await.unwrap();
     let web = run(&runtime, &dir, "web", &images.web1).await;
-    let page = until(async || get(&web.address).await).await;
+    let page = until(async || get(&web.address, 80).await).await;
+    assert!(page.ends_with("web 1\n"), "{page}");
+    // By its host port, which containerd passes on to the plugin as the configuration asks.
+    let page = until(async || get("127.0.0.1", 8088).await).await;
     assert!(page.ends_with("web 1\n"), "{page}");
     let client = run(&runtime, &dir, "client", &images.client).await;
     assert_ne!(client.address, web.address);
@@ -78,10 +81,13 @@ async fn run(runtime: &Runtime, dir: &Path, name: &str, image: &str) -> Pod {
     runtime.images.clone().pull_image(pull).await.unwrap();
     let metadata = PodSandboxMetadata { name: name.into(), uid: name.into(), namespace: "default".into(), attempt: 0 };
     let cgroup_parent = format!("/{}", dir.file_name().unwrap().to_str().unwrap());
+    let port =
+        PortMapping { protocol: Protocol::Tcp.into(), container_port: 80, host_port: 8088, ..Default::default() };
     let config = PodSandboxConfig {
         metadata: Some(metadata),
         hostname: name.into(),
         linux: Some(LinuxPodSandboxConfig { cgroup_parent, ..Default::default() }),
+        port_mappings: if name == "web" { vec![port] } else { Vec::new() },
         ..Default::default()
     };
     let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
@@ -153,8 +159,8 @@ fn remove_cgroups(dir: &Path) {
     }
 }
 
-async fn get(address: &str) -> std::io::Result<String> {
-    let mut socket = TcpStream::connect((address, 80)).await?;
+async fn get(address: &str, port: u16) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect((address, port)).await?;
     socket.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await?;
