@@ -11,4 +11,5 @@ mod node_port;
 mod policy;
 mod restart;
 mod rules;
+mod sctp;
 mod upstream;

@@ -73,7 +73,7 @@ impl Proxy {
 
     pub fn set_slice(&mut self, name: &str, slice: &str, endpoints: Vec<Value>) -> usize {
         let ports = json!([{"name": "", "port": 8080, "protocol": "TCP"}, {"name": "", "port": 8080, "protocol": "UDP"},
-            {"name": "u", "port": 8080, "protocol": "UDP"}]);
+            {"name": "u", "port": 8080, "protocol": "UDP"}, {"name": "s", "port": 8080, "protocol": "SCTP"}]);
         let object = json!({"metadata": {}, "addressType": "IPv4", "ports": ports, "endpoints": endpoints});
         let slice_object = Slice::reduce(&serde_json::from_value(object).expect("an EndpointSlice"));
         self.model.set_slice(&ServiceName::new("default", name), slice, slice_object);

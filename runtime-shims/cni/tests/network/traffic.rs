@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, Backlog, SockaddrIn, SockaddrIn6, SockaddrStorage};
-use nix::sys::socket::{bind, connect, listen, setsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6};
+use nix::sys::socket::{SockaddrStorage, bind, connect, listen, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -33,14 +33,8 @@ impl Kind {
 
     fn stream(self, ipv6: bool) -> io::Result<OwnedFd> {
         let family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-        let number = if self == Self::Sctp { nix::libc::IPPROTO_SCTP } else { nix::libc::IPPROTO_TCP };
-        // SAFETY: a plain system call; the descriptor is checked and owned at once. nix's `socket` knows no SCTP.
-        let fd = unsafe { nix::libc::socket(family as i32, nix::libc::SOCK_STREAM | nix::libc::SOCK_CLOEXEC, number) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: nobody else has it.
-        Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) })
+        let protocol = if self == Self::Sctp { SockProtocol::Sctp } else { SockProtocol::Tcp };
+        Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, protocol)?)
     }
 }
 
