@@ -60,7 +60,8 @@ pub struct Settings {
     /// Ports for NodePort Services [default: 30000-32767]
     #[arg(long, value_name = "FROM-TO")]
     pub service_node_port_range: Option<String>,
-    /// A CRI runtime that is there already, `unix:///run/containerd/containerd.sock`
+    /// A CRI runtime that is there already, `unix:///run/containerd/containerd.sock`; or a containerd whose CRI is off,
+    /// as Docker ships it, `containerd-native:///run/containerd/containerd.sock`
     /// [default: a containerd of Pintle's own]
     #[arg(long, value_name = "SOCKET")]
     pub container_runtime_endpoint: Option<String>,

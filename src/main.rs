@@ -10,6 +10,7 @@ mod host;
 mod identity;
 mod images;
 mod machine;
+mod native;
 mod parts;
 mod preflight;
 mod progress;
@@ -100,6 +101,9 @@ fn main() -> ExitCode {
     // an OCI runtime enters namespaces: before any thread, and before anything else is set up
     if let Some(call) = launch_call() {
         return pintle_launch::main(call);
+    }
+    if let Some(call) = native::log_keeper_call() {
+        return pintle_containerd::keeper::main(call);
     }
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::containerd::Containerd;
 use crate::identity::Identity;
+use crate::native;
 
 /// A node that is not Ready after this is reported rather than waited for.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -149,6 +150,9 @@ pub fn runtime_endpoint(config: &Config) -> String {
 /// A connection to the runtime, which is started first where it is ours.
 pub async fn runtime(config: &Config) -> anyhow::Result<pintle_cri::Runtime> {
     let endpoint = runtime_endpoint(config);
+    if let Some(socket) = native::socket(&endpoint) {
+        return native::connect(config, socket).await;
+    }
     if config.runtime_endpoint.is_some() {
         return pintle_cri::connect(&endpoint).await;
     }
@@ -176,7 +180,7 @@ async fn initialized(endpoint: &str) -> anyhow::Result<pintle_cri::Runtime> {
 }
 
 /// containerd looks in one folder only: ours, with our plugin and links to those of the machine.
-fn link_cni_plugins(config: &Config, dir: &Path) -> anyhow::Result<()> {
+pub fn link_cni_plugins(config: &Config, dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let this = std::env::current_exe().context("finding this program")?;
     let folders = config.cni_bin_dir.clone().map_or_else(|| CNI_BIN_DIRS.map(PathBuf::from).to_vec(), |dir| vec![dir]);
