@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::plan::admission;
+
 /// How the node agent is set up. `Default` is upstream's defaults with anonymous access off and webhooks on.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -63,6 +65,8 @@ pub struct Config {
     pub max_parallel_image_pulls: usize,
     pub max_container_backoff: Duration,
     pub seccomp_default: bool,
+    /// Sysctls that pods may set beyond the safe ones; a pattern ends in `*`.
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Taken from capacity: resource name to quantity.
     pub kube_reserved: BTreeMap<String, String>,
     pub system_reserved: BTreeMap<String, String>,
@@ -136,6 +140,7 @@ impl Default for Config {
             max_parallel_image_pulls: 5,
             max_container_backoff: Duration::from_secs(300),
             seccomp_default: false,
+            allowed_unsafe_sysctls: Vec::new(),
             kube_reserved: BTreeMap::new(),
             system_reserved: BTreeMap::new(),
         }
@@ -164,6 +169,8 @@ impl Config {
         if self.max_container_backoff < Duration::from_secs(1) {
             wrong.push("crashLoopBackOff.maxContainerRestartPeriod must be at least 1s".to_string());
         }
+        let patterns = self.allowed_unsafe_sysctls.iter().map(|pattern| admission::check_pattern(pattern));
+        wrong.extend(patterns.filter_map(|checked| Some(format!("allowedUnsafeSysctls: {}", checked.err()?))));
         anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
     }

@@ -112,6 +112,7 @@ impl Agent {
             wakes,
             reports: report::Reports::new(self.client.clone(), self.cancel.clone()),
             node,
+            room: node::room(&self.config, &self.machine),
             shown,
             cancel: self.cancel.clone(),
         }

@@ -55,6 +55,7 @@ pub struct KubeletConfiguration {
     max_parallel_image_pulls: Option<usize>,
     crash_loop_back_off: Option<CrashLoopBackOff>,
     seccomp_default: Option<bool>,
+    allowed_unsafe_sysctls: Option<Vec<String>>,
     kube_reserved: Option<BTreeMap<String, String>>,
     system_reserved: Option<BTreeMap<String, String>>,
     register_with_taints: Option<Vec<Taint>>,
@@ -149,6 +150,7 @@ impl KubeletConfiguration {
         set(&mut config.serialize_image_pulls, self.serialize_image_pulls);
         set(&mut config.max_parallel_image_pulls, self.max_parallel_image_pulls);
         set(&mut config.seccomp_default, self.seccomp_default);
+        set(&mut config.allowed_unsafe_sysctls, self.allowed_unsafe_sysctls);
         set(&mut config.kube_reserved, self.kube_reserved);
         set(&mut config.system_reserved, self.system_reserved);
         set(&mut config.register_with_taints, self.register_with_taints);

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::references::Facts;
 
 pub use facts::{Machine, host_ips};
-pub use status::allocatable;
+pub use status::{allocatable, room};
 
 /// What an event about the node refers to; upstream gives the name as its UID too.
 pub fn reference(name: &str) -> ObjectReference {

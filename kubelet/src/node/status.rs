@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::facts::Machine;
 use crate::config::Config;
+use crate::plan::admission::Room;
 use crate::plan::quantity;
 
 /// The version of Kubernetes this kubelet speaks.
@@ -48,6 +49,14 @@ pub fn allocatable(config: &Config, machine: &Machine) -> (i64, i64) {
     let cpu = machine.cpus * 1000 - reserved(config, "cpu", quantity::milli);
     let memory = machine.memory - reserved(config, "memory", quantity::value);
     (cpu.max(0), memory.max(0))
+}
+
+/// What pods may have together.
+pub fn room(config: &Config, machine: &Machine) -> Room {
+    let all = allocatable_resources(config, machine);
+    let (cpu, memory) = allocatable(config, machine);
+    let storage = all.get("ephemeral-storage").map_or(0, quantity::value);
+    Room { cpu, memory: memory / 1024 * 1024, ephemeral_storage: storage, pods: config.max_pods.into() }
 }
 
 fn allocatable_resources(config: &Config, machine: &Machine) -> Resources {

@@ -3,6 +3,7 @@
 //! Must not know: tokio, files, sockets, clocks (`now` is an argument), who calls the runtime or the API.
 
 pub mod actions;
+pub mod admission;
 pub mod container_config;
 pub mod dns;
 pub mod environment;

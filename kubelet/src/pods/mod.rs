@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::Drivers;
 use crate::measure::Measures;
 use crate::observe::events::Wakes;
+use crate::plan::admission::{self, Refusal, Room};
 use crate::plan::pod;
 use crate::references::Facts;
 use crate::report::{Reports, Target};
@@ -49,6 +50,7 @@ pub struct Setup {
     pub wakes: Wakes,
     pub reports: Reports,
     pub node: watch::Receiver<Facts>,
+    pub room: Room,
     pub shown: Shown,
     pub cancel: CancellationToken,
 }
@@ -181,6 +183,7 @@ impl Pods {
 
     fn start(&mut self, uid: String, update: Update) {
         let setup = &self.setup;
+        let refused = self.refused(&update.pod);
         let (shown, receiver) = watch::channel(update.pod.clone());
         setup.shown.0.write().insert(uid.clone(), receiver);
         let full_name = full_name(&update.pod);
@@ -194,6 +197,7 @@ impl Pods {
             shown,
             wake: Arc::new(Notify::new()),
             node: setup.node.clone(),
+            refused,
             cancel: setup.cancel.clone(),
         });
         let ended = self.ended.0.clone();
@@ -206,6 +210,17 @@ impl Pods {
         });
         self.workers.insert(uid, Handle { updates, full_name });
         setup.measures.running_pods.set(i64::try_from(self.workers.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Why this node does not take a pod. One that an earlier kubelet took is not asked about again.
+    fn refused(&self, pod: &Pod) -> Option<Refusal> {
+        let taken = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        if taken || pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let others = self.setup.shown.list();
+        let others: Vec<&Pod> = others.iter().map(AsRef::as_ref).collect();
+        admission::admit(pod, &others, self.setup.room, &self.setup.drivers.config.allowed_unsafe_sysctls).err()
     }
 
     fn remove(&mut self, uid: &str) {

@@ -8,6 +8,7 @@ pub mod http;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -34,6 +35,8 @@ pub struct Probes {
     wake: Arc<Notify>,
     results: Arc<Mutex<Results>>,
     tasks: HashMap<(String, ProbeKind), DropGuard>,
+    /// The pod ends: that it is not ready any more is no event.
+    ending: Arc<AtomicBool>,
 }
 
 /// One probe of one container instance.
@@ -46,11 +49,20 @@ struct Task {
     pod: (String, String),
     regarding: ObjectReference,
     started_at: Option<Timestamp>,
+    ending: Arc<AtomicBool>,
 }
 
 impl Probes {
     pub fn new(runtime: Runtime, recorder: Recorder, measures: Measures, wake: Arc<Notify>) -> Self {
-        Self { runtime, recorder, measures, wake, results: Arc::default(), tasks: HashMap::new() }
+        Self {
+            runtime,
+            recorder,
+            measures,
+            wake,
+            results: Arc::default(),
+            tasks: HashMap::new(),
+            ending: Arc::default(),
+        }
     }
 
     /// The results now.
@@ -78,6 +90,7 @@ impl Probes {
 
     /// Starts the probes that should run and ends the others. `ending`: only readiness goes on.
     pub fn reconcile(&mut self, pod: &Pod, seen: &Seen, pod_ip: &str, ending: bool) {
+        self.ending.store(ending, Ordering::Relaxed);
         let running: Vec<&seen::Container> = seen.running().collect();
         self.tasks.retain(|(id, kind), _| {
             running.iter().any(|one| one.id == *id) && (!ending || *kind == ProbeKind::Readiness)
@@ -118,6 +131,7 @@ impl Probes {
             pod: (pod::namespace(pod).into(), pod::name(pod).into()),
             regarding: container_reference(pod, kind, &container.name),
             started_at: running.started_at,
+            ending: self.ending.clone(),
         };
         let stop = CancellationToken::new();
         let run = task.run(
@@ -198,6 +212,8 @@ impl Task {
     fn judge(&self, recorder: &Recorder, outcome: Outcome) -> Option<bool> {
         let label = self.kind.label();
         match outcome {
+            Outcome::Failure(_) if self.ending.load(Ordering::Relaxed) => Some(false),
+            Outcome::Unknown(_) if self.ending.load(Ordering::Relaxed) => None,
             Outcome::Success => Some(true),
             Outcome::Failure(output) => {
                 recorder.warning(&self.regarding, "Unhealthy", format!("{label} probe failed: {output}"));

@@ -108,11 +108,11 @@ impl Volumes {
             }
             // what is on disk stays good while its source cannot be asked
             Err(message) if atomic::has_content(&path) => {
-                tracing::warn!(
-                    pod = pod::display(pod),
-                    volume = volume.name,
-                    "volume keeps its old content: {message}"
-                );
+                // what is deleted together with its objects has lost nothing
+                if pod.metadata.deletion_timestamp.is_none() {
+                    let (pod, volume) = (pod::display(pod), &volume.name);
+                    tracing::warn!(pod, volume, "volume keeps its old content: {message}");
+                }
                 made.refresh = Some(Duration::from_secs(30));
                 return Ok(path);
             }

@@ -18,6 +18,7 @@ use crate::apply::Drivers;
 use crate::measure::Measures;
 use crate::observe::events::Wakes;
 use crate::observe::pod::Observer;
+use crate::plan::admission::Refusal;
 use crate::plan::pod as spec_of;
 use crate::plan::restart::BackOff;
 use crate::plan::seen::Seen;
@@ -48,6 +49,8 @@ pub struct Start {
     pub shown: watch::Sender<Arc<Pod>>,
     pub wake: Arc<Notify>,
     pub node: watch::Receiver<Facts>,
+    /// Why this node does not take the pod.
+    pub refused: Option<Refusal>,
     pub cancel: CancellationToken,
 }
 
@@ -85,6 +88,10 @@ impl Worker {
         let uid = spec_of::uid(&pod).to_string();
         let root = start.drivers.config.root_dir.clone();
         let drivers = &start.drivers;
+        let ended = start.refused.as_ref().map(|refusal| {
+            drivers.recorder.warning(&crate::apply::pod_reference(&pod), &refusal.reason, refusal.message.clone());
+            (refusal.reason.clone(), format!("Pod was rejected: {}", refusal.message))
+        });
         Self {
             observer: Observer::new(drivers.runtime.clone(), root, &uid),
             probes: Probes::new(
@@ -99,7 +106,7 @@ impl Worker {
             backoffs: BTreeMap::new(),
             waiting: BTreeMap::new(),
             volumes: PodVolumes::default(),
-            ended: None,
+            ended,
             last: None,
             released: false,
             failures: 0,

@@ -65,6 +65,7 @@ pub const STORIES: &[Story] = &[
     story!(health::a_hook_that_fails_ends_its_container),
     story!(pods::a_volume_follows_its_config_map),
     story!(pods::a_static_pod_lives_with_its_file),
+    story!(pods::a_node_refuses_what_it_cannot_run),
     story!(pods::a_daemon_runs_on_every_node),
     story!(pods::a_job_that_fails_is_given_up),
     story!(network::a_service_is_reached_by_address_and_by_name),

@@ -86,6 +86,27 @@ EOF",
     cluster.sh("rmdir /etc/kubernetes/manifests /etc/kubernetes");
 }
 
+pub fn a_node_refuses_what_it_cannot_run(cluster: &mut Cluster) {
+    let pod = |name: &str, spec: &str| {
+        let node = crate::isolation::HOST_NAME;
+        apply(
+            cluster,
+            &format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: {node}\n  \
+                 containers: [{{name: c, image: $SHELL_IMAGE{spec}"
+            ),
+        );
+        cluster.sh(&format!("kubectl wait --for=jsonpath='{{.status.phase}}'=Failed pod/{name} --timeout=30s"));
+        cluster.sh(&format!("kubectl get pod {name} -o jsonpath='{{.status.reason}}: {{.status.message}}'"))
+    };
+    let said = pod("greedy", ", resources: {requests: {cpu: 5k}}}]");
+    assert!(said.starts_with("OutOfcpu: Pod was rejected: Node didn't have enough resource: cpu, requested: 5000000"));
+    let said = pod("meddler", "}]\n  securityContext: {sysctls: [{name: kernel.sem, value: '1'}]}");
+    assert_eq!(said, r#"SysctlForbidden: Pod was rejected: forbidden sysctl: "kernel.sem" not allowlisted"#);
+    cluster.reaches("kubectl events --for pod/greedy", "OutOfcpu");
+    cluster.sh("kubectl delete pod greedy meddler --timeout=60s");
+}
+
 pub fn a_daemon_runs_on_every_node(cluster: &mut Cluster) {
     apply(
         cluster,
