@@ -15,6 +15,7 @@ mod parts;
 mod preflight;
 mod progress;
 mod reset;
+mod runtime;
 mod up;
 
 use std::ffi::OsString;
@@ -52,6 +53,8 @@ enum Command {
     Images(images::Images),
     /// Remove every trace: containers, links, rules, cgroups, files
     Reset(Reset),
+    /// Run the container runtime alone, for any kubelet or crictl
+    Runtime(runtime::Settings),
 }
 
 #[derive(Args)]
@@ -131,6 +134,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Down(common) => runtime()?.block_on(down::run(&common.resolve()?)),
         Command::Images(images) => runtime()?.block_on(images::run(images)),
+        Command::Runtime(settings) => {
+            pintle_daemon::telemetry::install(&settings.log, false)?;
+            runtime()?.block_on(runtime::run(settings))
+        }
         Command::Reset(reset) => runtime()?.block_on(reset::run(&reset.common.resolve()?, reset.yes)),
     }
 }

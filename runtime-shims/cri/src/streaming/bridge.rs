@@ -6,17 +6,19 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 pub use super::command::Streams;
 use super::command::{self, Protocol};
-use super::spdy::{Connection, Side};
-use super::upgrade::{PROTOCOL_VERSION, Raised, SPDY, UpgradeError, to_spdy};
+use super::spdy::{Connection, Incoming, Side};
+use super::upgrade::{PROTOCOL_VERSION, SPDY, UpgradeError, to_spdy};
 use super::websocket::{self, Framing};
 use super::{command::PROTOCOLS as COMMAND_PROTOCOLS, ports};
 
@@ -25,6 +27,8 @@ pub type Answer = Response<Full<Bytes>>;
 
 /// A client that has its 101 must go on within this time.
 const CLIENT_GOES_ON_WITHIN: Duration = Duration::from_secs(30);
+/// Bytes between the two ends of a session that ends in this process.
+const IN_MEMORY: usize = 64 << 10;
 
 /// What the client asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +73,68 @@ pub async fn serve<B>(mut request: Request<B>, url: &str, session: Session) -> A
         Ok(answer) => answer,
         Err(refusal) => return *refusal,
     };
-    tokio::spawn(carry(hyper::upgrade::on(&mut request), runtime, way, session));
+    let client = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        if let Some(client) = raise(client).await {
+            carry(client, runtime.io, way, session).await;
+        }
+    });
     answer
+}
+
+/// A session that ends in this process.
+pub struct Local {
+    pub answer: Answer,
+    /// To be awaited once the answer is on its way: the streams, or `None` when the client did not go on.
+    pub streams: BoxFuture<'static, Option<(Connection, Incoming)>>,
+    /// Which of `protocols` is spoken on the streams.
+    pub protocol: &'static str,
+}
+
+/// Answers an upgrade request with SPDY streams in this process: those of a SPDY client itself, those that stand for a
+/// WebSocket client's channels else. `protocols` are the stream protocols spoken here, the best first: a WebSocket
+/// client gets the first.
+///
+/// # Errors
+/// The refusal to answer with.
+pub fn accept_here<B>(
+    mut request: Request<B>,
+    session: Session,
+    protocols: &[&'static str],
+) -> Result<Local, Box<Answer>> {
+    let way = way(request.headers(), &session)?;
+    let protocol = match way {
+        Way::Raw => agreed(request.headers(), protocols),
+        _ => protocols.first().copied(),
+    };
+    let protocol = protocol.ok_or_else(|| {
+        Box::new(plain(StatusCode::FORBIDDEN, &format!("none of the stream protocols offered is one of {protocols:?}")))
+    })?;
+    let mut chosen = HeaderMap::new();
+    chosen.insert(PROTOCOL_VERSION, HeaderValue::from_static(protocol));
+    let answer = accept(way, request.headers(), &chosen)?;
+    let client = hyper::upgrade::on(&mut request);
+    Ok(Local { answer, streams: Box::pin(streams(client, way, session)), protocol })
+}
+
+/// The first of `protocols` that a SPDY client offers; one that offers none takes any.
+fn agreed(asked: &HeaderMap, protocols: &[&'static str]) -> Option<&'static str> {
+    let lines = asked.get_all(PROTOCOL_VERSION).iter().filter_map(|line| line.to_str().ok());
+    let offered: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+    if offered.is_empty() {
+        return protocols.last().copied();
+    }
+    protocols.iter().find(|protocol| offered.contains(protocol)).copied()
+}
+
+async fn streams(client: OnUpgrade, way: Way, session: Session) -> Option<(Connection, Incoming)> {
+    let client = raise(client).await?;
+    if way == Way::Raw {
+        return Some(Connection::start(client, Side::Server));
+    }
+    let (near, far) = tokio::io::duplex(IN_MEMORY);
+    tokio::spawn(carry(client, far, way, session));
+    Some(Connection::start(near, Side::Server))
 }
 
 fn way(headers: &HeaderMap, session: &Session) -> Result<Way, Box<Answer>> {
@@ -123,21 +187,28 @@ fn accept_raw(runtime: &HeaderMap) -> Answer {
     answer
 }
 
-async fn carry(client: OnUpgrade, runtime: Raised, way: Way, session: Session) {
-    let client = match tokio::time::timeout(CLIENT_GOES_ON_WITHIN, client).await {
-        Ok(Ok(client)) => TokioIo::new(client),
-        Ok(Err(error)) => return debug!(%error, "a client did not upgrade its connection"),
-        Err(_elapsed) => return debug!("a client did not upgrade its connection in time"),
-    };
+async fn raise(client: OnUpgrade) -> Option<TokioIo<Upgraded>> {
+    match tokio::time::timeout(CLIENT_GOES_ON_WITHIN, client).await {
+        Ok(Ok(client)) => return Some(TokioIo::new(client)),
+        Ok(Err(error)) => debug!(%error, "a client did not upgrade its connection"),
+        Err(_elapsed) => debug!("a client did not upgrade its connection in time"),
+    }
+    None
+}
+
+async fn carry<R>(client: TokioIo<Upgraded>, runtime: R, way: Way, session: Session)
+where
+    R: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     match (way, session) {
-        (Way::Raw, _) => relay(client, runtime.io).await,
-        (Way::Tunnel, _) => ports::tunnel(websocket::start(client).await, runtime.io).await,
+        (Way::Raw, _) => relay(client, runtime).await,
+        (Way::Tunnel, _) => ports::tunnel(websocket::start(client).await, runtime).await,
         (Way::Command(protocol), Session::Command(streams)) => {
-            let (connection, _no_streams_from_there) = Connection::start(runtime.io, Side::Client);
+            let (connection, _no_streams_from_there) = Connection::start(runtime, Side::Client);
             command::serve(websocket::start(client).await, protocol, connection, streams).await;
         }
         (Way::Ports(_, framing), Session::PortForward { ports }) => {
-            let (connection, _no_streams_from_there) = Connection::start(runtime.io, Side::Client);
+            let (connection, _no_streams_from_there) = Connection::start(runtime, Side::Client);
             ports::serve(websocket::start(client).await, framing, connection, ports).await;
         }
         // A way is chosen for its session.
@@ -146,7 +217,7 @@ async fn carry(client: OnUpgrade, runtime: Raised, way: Way, session: Session) {
 }
 
 /// Both directions, each closed on its own.
-async fn relay(mut client: TokioIo<Upgraded>, mut runtime: TokioIo<Upgraded>) {
+async fn relay<R: AsyncRead + AsyncWrite + Unpin>(mut client: TokioIo<Upgraded>, mut runtime: R) {
     if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut runtime).await {
         debug!(%error, "a streaming session broke");
     }
@@ -187,6 +258,18 @@ mod tests {
         assert_eq!(chosen(&["SPDY/3.1+portforward.k8s.io"], &without), Some("Tunnel".into()));
         assert_eq!(chosen(&["v4.channel.k8s.io"], &without), None);
         assert_eq!(chosen(&["v4.channel.k8s.io"], &with), Some("v4.channel.k8s.io".into()));
+    }
+
+    #[test]
+    fn a_spdy_client_gets_the_best_protocol_that_both_speak() {
+        let mut asked = HeaderMap::new();
+        let spoken = ["v4.channel.k8s.io", "v3.channel.k8s.io"];
+        assert_eq!(agreed(&asked, &spoken), Some("v3.channel.k8s.io"));
+        asked.append(PROTOCOL_VERSION, HeaderValue::from_static("v9, v3.channel.k8s.io"));
+        assert_eq!(agreed(&asked, &spoken), Some("v3.channel.k8s.io"));
+        asked.append(PROTOCOL_VERSION, HeaderValue::from_static("v4.channel.k8s.io"));
+        assert_eq!(agreed(&asked, &spoken), Some("v4.channel.k8s.io"));
+        assert_eq!(agreed(&asked, &["portforward.k8s.io"]), None);
     }
 
     #[test]

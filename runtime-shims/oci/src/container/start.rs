@@ -1,0 +1,74 @@
+//! `StartContainer`: the OCI runtime, run by the sandbox's monitor, creates the container; then its program begins.
+//!
+//! Must not know: gRPC.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use pintle_cri::v1::{ContainerEventType as Event, ContainerState};
+use pintle_monitor::{Run, Stdio};
+
+use crate::clock;
+use crate::drivers::launcher::Launcher;
+use crate::drivers::monitors;
+use crate::error::Result;
+use crate::plan::lifecycle::{self, End};
+use crate::runtime::Shared;
+use crate::state::{Container, Entry, Sandbox};
+
+/// Starts a container that was created. One that cannot be started has exited, with the reason.
+pub async fn start(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>) -> Result<()> {
+    let _turn = entry.turn().await;
+    lifecycle::may_start(&entry.now())?;
+    let sandbox = shared.sandboxes.get(&entry.now().sandbox_id)?;
+    lifecycle::may_join(&sandbox.now())?;
+    let launcher = shared.launcher(&sandbox.now().handler)?;
+    if let Err(error) = run(shared, &sandbox, entry, &launcher).await {
+        let end = End::not_started(format!("{error:#}"));
+        super::exit::settle(shared, entry, end, clock::now()).await;
+        return Err(error.context(format!("failed to start container {:?}", entry.id)).into());
+    }
+    let sandbox = sandbox.now();
+    shared.events.of_container(Event::ContainerStartedEvent, &entry.id, Some(&sandbox), &shared.containers);
+    Ok(())
+}
+
+/// A start that somebody else began has failed.
+pub async fn fail_start(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>, why: &str) {
+    let _turn = entry.turn().await;
+    if lifecycle::may_start(&entry.now()).is_ok() {
+        super::exit::settle(shared, entry, End::not_started(why.to_owned()), clock::now()).await;
+    }
+}
+
+async fn run(
+    shared: &Shared,
+    sandbox: &Entry<Sandbox>,
+    entry: &Entry<Container>,
+    launcher: &Launcher,
+) -> anyhow::Result<()> {
+    let record = entry.now();
+    let monitor = shared.monitors.get(&sandbox.id)?;
+    let config = &record.config;
+    let pid_file = shared.state_of(&sandbox.id).join(format!("{}.pid", entry.id));
+    let log = Some(&record.log_path).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let (stdin, stdin_once) = (config.stdin, config.stdin_once);
+    let started = monitor.run(Run {
+        exit_file: Some(entry.dir().join("exit")),
+        memory_events: Some(shared.hierarchies.memory_events(&record.cgroup)),
+        stdio: match config.tty {
+            true => Stdio::Terminal { log, stdin, stdin_once, columns: 0, rows: 0 },
+            false => Stdio::Pipes { log, stdin, stdin_once },
+        },
+        ..monitors::run(&entry.id, launcher.create(entry.dir(), &pid_file, config.tty, &entry.id), pid_file)
+    });
+    let pid = started.await?.pid;
+    // the monitor may tell of the end from here on; it waits for its turn
+    entry.change(|record| {
+        record.pid = pid;
+        record.started_at = clock::now();
+        record.state = ContainerState::ContainerRunning.into();
+    })?;
+    launcher.start(&entry.id).await.context("starting the container's program")
+}

@@ -1,0 +1,154 @@
+//! An OCI runtime's command line: what the monitor shall run, and the commands that answer at once.
+//!
+//! Must not know: what is in a bundle, or why anything is started.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use oci_spec::runtime::LinuxIdMapping;
+use pintle_bundle::UserMappings;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use super::namespaces::Wanted;
+
+/// A command that takes longer is ended.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// One OCI runtime.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    /// Program and first arguments.
+    argv: Vec<OsString>,
+    /// Its own state, given as `--root`.
+    root: PathBuf,
+}
+
+impl Launcher {
+    pub fn new(argv: Vec<OsString>, root: PathBuf) -> Self {
+        Self { argv, root }
+    }
+
+    fn line<'a>(&self, rest: impl IntoIterator<Item = &'a OsStr>) -> Vec<OsString> {
+        let mut line = self.argv.clone();
+        line.push("--root".into());
+        line.push(self.root.clone().into());
+        line.extend(rest.into_iter().map(OsStr::to_owned));
+        line
+    }
+
+    /// `create`, for the monitor.
+    pub fn create(&self, bundle: &Path, pid_file: &Path, console: bool, id: &str) -> Vec<OsString> {
+        let head = [OsStr::new("create"), "--bundle".as_ref(), bundle.as_ref()];
+        self.for_monitor(&head, &[], pid_file, console, id)
+    }
+
+    /// `exec` of the process in a file, for the monitor.
+    pub fn exec(&self, process: &Path, pid_file: &Path, console: bool, id: &str) -> Vec<OsString> {
+        let head = [OsStr::new("exec"), "--process".as_ref(), process.as_ref()];
+        self.for_monitor(&head, &["--detach".as_ref()], pid_file, console, id)
+    }
+
+    fn for_monitor(&self, head: &[&OsStr], more: &[&OsStr], pid_file: &Path, console: bool, id: &str) -> Vec<OsString> {
+        let console: &[&OsStr] =
+            if console { &["--console-socket".as_ref(), pintle_monitor::CONSOLE_SOCKET.as_ref()] } else { &[] };
+        let pid_file = [OsStr::new("--pid-file"), pid_file.as_os_str()];
+        let all = head.iter().chain(more).chain(console).chain(&pid_file).copied();
+        self.line(all.chain([OsStr::new(id)]))
+    }
+
+    /// Lets a created container's own program begin.
+    pub async fn start(&self, id: &str) -> anyhow::Result<()> {
+        self.run(&["start", id], None).await.map(drop)
+    }
+
+    /// Removes what is left of a container; none left is no error.
+    pub async fn delete(&self, id: &str) -> anyhow::Result<()> {
+        if !self.root.join(id).exists() {
+            return Ok(());
+        }
+        self.run(&["delete", "--force", id], None).await.map(drop)
+    }
+
+    /// Makes and keeps namespaces that belong to a user namespace, which only a process of one thread can make. Only our
+    /// own OCI runtime has this call.
+    pub async fn namespaces(&self, dir: &Path, wanted: &Wanted, users: &UserMappings) -> anyhow::Result<()> {
+        let mut command = vec!["namespaces".to_owned(), "--pin".to_owned(), dir.display().to_string()];
+        command.extend(wanted.net.then(|| "--net".to_owned()));
+        command.extend(wanted.ipc.then(|| "--ipc".to_owned()));
+        command.extend(wanted.uts.iter().map(|name| format!("--uts={name}")));
+        command.extend(wanted.sysctls.iter().map(|(name, value)| format!("--sysctl={name}={value}")));
+        for (flag, mappings) in [("--user-map", &users.uids), ("--group-map", &users.gids)] {
+            let map = |it: &LinuxIdMapping| format!("{flag}={}:{}:{}", it.container_id(), it.host_id(), it.size());
+            command.extend(mappings.iter().map(map));
+        }
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        self.run(&command, None).await.map(drop)
+    }
+
+    /// Applies an OCI `LinuxResources` in JSON.
+    pub async fn update(&self, id: &str, resources: &[u8]) -> anyhow::Result<()> {
+        self.run(&["update", "--resources", "-", id], Some(resources)).await.map(drop)
+    }
+
+    async fn run(&self, command: &[&str], input: Option<&[u8]>) -> anyhow::Result<Vec<u8>> {
+        let what = || format!("{} {}", self.name(), command.join(" "));
+        let line = self.line(command.iter().map(OsStr::new));
+        let [program, arguments @ ..] = line.as_slice() else { anyhow::bail!("no OCI runtime is named") };
+        let mut running = Command::new(program)
+            .args(arguments)
+            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(what)?;
+        if let (Some(input), Some(mut stdin)) = (input, running.stdin.take()) {
+            stdin.write_all(input).await.with_context(what)?;
+        }
+        let done = tokio::time::timeout(LIMIT, running.wait_with_output()).await;
+        let done = done.with_context(|| format!("{} did not end within {LIMIT:?}", what()))?.with_context(what)?;
+        anyhow::ensure!(done.status.success(), "{}: {}", what(), complaint(&done.stderr));
+        Ok(done.stdout)
+    }
+
+    fn name(&self) -> String {
+        self.argv.first().map_or_else(String::new, |program| {
+            Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned()
+        })
+    }
+}
+
+/// What an OCI runtime wrote to its standard error, without the form of its log lines.
+pub fn complaint(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let last = lines.rev().find(|line| !line.contains("level=warning")).unwrap_or_default();
+    match last.split_once("msg=\"") {
+        Some((_, message)) => message.trim_end_matches('"').replace("\\\"", "\""),
+        None => last.trim().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_a_runtime_wrote_the_message_is_kept() {
+        let runc = br#"time="2026-01-01T00:00:00Z" level=error msg="exec: \"nope\": executable file not found""#;
+        assert_eq!(complaint(runc), r#"exec: "nope": executable file not found"#);
+        assert_eq!(complaint(b"pintle: no such bundle\n\n"), "pintle: no such bundle");
+        assert_eq!(complaint(b""), "");
+    }
+
+    #[test]
+    fn the_monitor_gets_a_whole_command_line() {
+        let runc = Launcher::new(vec!["runc".into()], "/run/x".into());
+        let line = runc.create(Path::new("/b"), Path::new("/p"), false, "id");
+        assert_eq!(line, ["runc", "--root", "/run/x", "create", "--bundle", "/b", "--pid-file", "/p", "id"]);
+    }
+}

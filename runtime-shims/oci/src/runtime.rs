@@ -1,0 +1,151 @@
+//! The running runtime: what its calls share, started and served.
+//!
+//! Must not know: what any call does.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use pintle_cni::Network;
+use pintle_cri::connect::MAX_MESSAGE;
+use pintle_cri::v1::image_service_server::ImageServiceServer;
+use pintle_cri::v1::runtime_service_server::RuntimeServiceServer;
+use pintle_images::Image;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, DEFAULT_HANDLER};
+use crate::container::Commands;
+use crate::drivers::cgroups::Hierarchies;
+use crate::drivers::launcher::Launcher;
+use crate::drivers::monitors::Monitors;
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::service::{Images, Service};
+use crate::state::{Container, Entry, Sandbox, Table};
+use crate::streaming::Streaming;
+use crate::{drivers, recover, service};
+
+/// What every call works on.
+pub struct Shared {
+    pub config: Config,
+    pub host: pintle_bundle::Host,
+    pub hierarchies: Hierarchies,
+    pub sandboxes: Table<Sandbox>,
+    pub containers: Table<Container>,
+    pub images: pintle_images::Store,
+    pub network: Network,
+    pub monitors: Monitors,
+    pub events: Events,
+    pub streaming: Streaming,
+    /// Who waits for the ends of commands in containers.
+    pub commands: Commands,
+    /// As `UpdateRuntimeConfig` last gave it.
+    pub pod_cidr: Mutex<String>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The image of a name or ID.
+    pub fn image(&self, name: &str) -> Result<Image> {
+        let found = self.images.image(name)?;
+        found.ok_or_else(|| Error::NotFound(format!("image {name:?} not found")))
+    }
+
+    /// What ends with the machine, of one sandbox.
+    pub fn state_of(&self, sandbox: &str) -> PathBuf {
+        self.config.state.join("sandboxes").join(sandbox)
+    }
+
+    /// Where its namespaces are kept.
+    pub fn namespaces_of(&self, sandbox: &str) -> PathBuf {
+        self.state_of(sandbox).join("ns")
+    }
+
+    /// The OCI runtime of a handler; empty is the default one.
+    pub fn launcher(&self, handler: &str) -> Result<Launcher> {
+        let named = if handler == DEFAULT_HANDLER { "" } else { handler };
+        let argv = if named.is_empty() { Some(&self.config.launcher) } else { self.config.handlers.get(named) };
+        let argv = argv.ok_or_else(|| Error::NotFound(format!("no runtime for {handler:?} is configured")))?;
+        let root = if named.is_empty() { "launch".to_owned() } else { format!("launch-{named}") };
+        Ok(Launcher::new(argv.clone(), self.config.state.join(root)))
+    }
+
+    /// The containers of a sandbox.
+    pub fn containers_of(&self, sandbox: &str) -> Vec<Arc<Entry<Container>>> {
+        let mut all = self.containers.all();
+        all.retain(|entry| entry.now().sandbox_id == sandbox);
+        all
+    }
+
+    pub fn set_pod_cidr(&self, cidr: String) {
+        *self.pod_cidr.lock().unwrap_or_else(PoisonError::into_inner) = cidr;
+    }
+
+    pub fn pod_cidr(&self) -> String {
+        self.pod_cidr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A running embedded runtime. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+impl Runtime {
+    /// Takes over what an earlier one left, and is ready to serve. `stop` ends the streaming server and what follows
+    /// events; containers go on.
+    ///
+    /// # Errors
+    /// A folder that cannot be made or read, a streaming address that is taken.
+    pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Self> {
+        for dir in [&config.root, &config.state] {
+            std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        }
+        let hierarchies = Hierarchies::detect(&config.cgroup_root);
+        let open = |name: &str| config.root.join(name);
+        let (sandboxes, broken_sandboxes) = Table::open(open("sandboxes")).context("reading the sandboxes")?;
+        let (containers, broken_containers) = Table::open(open("containers")).context("reading the containers")?;
+        let network = Network::load(&config.cni_conf_dir, &config.cni_bin_dirs, &open("cni"))?;
+        let images = pintle_images::Store::open(&open("images"), config.images.clone())?;
+        let shared = Arc::new(Shared {
+            host: drivers::host::look(&hierarchies),
+            monitors: Monitors::new(config.state.join("sandboxes"), hierarchies.make(&config.monitors_cgroup)?),
+            streaming: Streaming::start(config.streaming, stop.clone()).await?,
+            events: Events::default(),
+            commands: Commands::default(),
+            pod_cidr: Mutex::default(),
+            config,
+            hierarchies,
+            sandboxes,
+            containers,
+            images,
+            network,
+        });
+        recover::run(&shared, broken_sandboxes.into_iter().chain(broken_containers).collect()).await?;
+        Ok(Self { shared })
+    }
+
+    /// The two CRI services, for a [`pintle_cri::Channel`] in this process.
+    pub fn service(&self) -> tonic::service::Routes {
+        let runtime = RuntimeServiceServer::new(Service::new(self.shared.clone()));
+        let images = ImageServiceServer::new(Images::new(self.shared.clone()));
+        let mut routes = tonic::service::Routes::builder();
+        routes.add_service(runtime.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE));
+        routes.add_service(images.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE));
+        routes.routes()
+    }
+
+    /// Serves them on a unix socket until told to stop. A socket that nobody listens on is replaced.
+    ///
+    /// # Errors
+    /// Somebody listens there already, or the socket cannot be made.
+    pub async fn serve(&self, socket: &Path, stop: CancellationToken) -> anyhow::Result<()> {
+        service::listen::serve(self.service(), socket, stop).await
+    }
+}

@@ -1,0 +1,53 @@
+//! `StopPodSandbox`: its containers end, and what it holds of the host is given back. Once more is no error.
+//!
+//! Must not know: gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pintle_cri::v1::ContainerEventType as Event;
+
+use super::pause;
+use crate::container;
+use crate::drivers::mounts;
+use crate::error::Result;
+use crate::runtime::Shared;
+use crate::state::{Entry, Sandbox};
+
+/// Stops a sandbox, by force what still runs in it.
+pub async fn stop(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<()> {
+    let containers = shared.containers_of(&entry.id);
+    let ended = containers.iter().map(|container| container::stop(shared, container, Duration::ZERO));
+    futures::future::try_join_all(ended).await?;
+    let _turn = entry.turn().await;
+    if entry.now().stopped {
+        return Ok(());
+    }
+    take_down(shared, entry).await?;
+    entry.change(|record| record.stopped = true)?;
+    shared.events.of_sandbox(Event::ContainerStoppedEvent, &entry.now(), &shared.containers);
+    Ok(())
+}
+
+/// Gives back network, namespaces, shared memory and monitor: whatever of them is there.
+pub async fn take_down(shared: &Arc<Shared>, entry: &Entry<Sandbox>) -> Result<()> {
+    if entry.now().on_network {
+        let detached = shared.network.del(&entry.id).await;
+        detached.with_context(|| format!("failed to tear down network for sandbox {:?}", entry.id))?;
+        entry.change(|record| record.on_network = false)?;
+    }
+    pause::stop(shared, entry).await?;
+    let namespaces = shared.namespaces_of(&entry.id);
+    for kind in ["net", "ipc", "uts", "user", "pid"] {
+        mounts::unmount(&namespaces.join(kind))?;
+    }
+    mounts::unmount(&entry.dir().join("shm"))?;
+    if let Some(monitor) = shared.monitors.forget(&entry.id) {
+        // one that is gone already was asked for nothing
+        if let Err(error) = monitor.stop().await {
+            tracing::debug!(sandbox = entry.id, "the monitor did not stop: {error}");
+        }
+    }
+    Ok(())
+}

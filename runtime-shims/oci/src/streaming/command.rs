@@ -1,0 +1,254 @@
+//! An exec or attach session: SPDY streams on one side, pipes to the process on the other.
+//!
+//! Must not know: how the client's connection came about, or how the process is started.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::{Bytes, BytesMut};
+use pintle_cri::streaming::bridge::Streams;
+use pintle_cri::streaming::spdy::{Connection, Incoming, Stream, StreamReader, StreamWriter};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
+
+use crate::container::session::{Ends, Session, Target};
+
+/// The best first. Before v4 the error stream carries plain text.
+pub const PROTOCOLS: &[&str] = &["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
+const WITH_STATUS: &str = "v4.channel.k8s.io";
+const WITHOUT_RESIZE: [&str; 2] = ["v2.channel.k8s.io", "channel.k8s.io"];
+/// Upstream's limit for a client to open its streams.
+const OPENED_WITHIN: Duration = Duration::from_secs(30);
+/// A command's own children may hold its output open after its end: nobody waits for them longer than this.
+const SILENT_AFTER_END: Duration = Duration::from_secs(2);
+const PIECE: usize = 32 << 10;
+
+/// What to run or attach to, and with which streams.
+#[derive(Debug)]
+pub struct Command {
+    pub target: Target,
+    pub wanted: Streams,
+}
+
+#[derive(Default)]
+struct Opened {
+    error: Option<Stream>,
+    stdin: Option<Stream>,
+    stdout: Option<Stream>,
+    stderr: Option<Stream>,
+    resize: Option<Stream>,
+}
+
+/// Our ends of the pipes.
+struct Near {
+    stdin: Option<pipe::Sender>,
+    stdout: Option<pipe::Receiver>,
+    stderr: Option<pipe::Receiver>,
+}
+
+impl Command {
+    pub fn streams(&self) -> Streams {
+        self.wanted
+    }
+
+    /// Serves until the command ends or the client goes.
+    pub async fn serve(self, connection: Connection, mut incoming: Incoming, protocol: &'static str) {
+        let opened = tokio::time::timeout(OPENED_WITHIN, collect(&mut incoming, self.wanted, protocol)).await;
+        let Ok(Some(mut opened)) = opened else {
+            return tracing::debug!("a streaming client did not open its streams");
+        };
+        let Some(mut error) = opened.error.take() else { return };
+        let result = tokio::select! {
+            result = run(self, opened) => result,
+            // the client went: what it started is ended as the session is dropped
+            () = gone(&mut incoming) => return,
+        };
+        if let Some(text) = status(protocol, result) {
+            // a client that is gone needs no status
+            let _ = error.writer.send(Bytes::from(text)).await;
+        }
+        let _ = error.writer.finish().await;
+        connection.go_away().await;
+        // it closes when it has read everything
+        let _ = tokio::time::timeout(SILENT_AFTER_END, gone(&mut incoming)).await;
+    }
+}
+
+async fn gone(incoming: &mut Incoming) {
+    while incoming.next().await.is_some() {}
+}
+
+/// Waits for the streams that the client announced.
+async fn collect(incoming: &mut Incoming, wanted: Streams, protocol: &str) -> Option<Opened> {
+    let resize = wanted.tty && !WITHOUT_RESIZE.contains(&protocol);
+    let stderr = wanted.stderr && !wanted.tty;
+    let expected = 1 + [wanted.stdin, wanted.stdout, stderr, resize].into_iter().map(usize::from).sum::<usize>();
+    let mut opened = Opened::default();
+    for _ in 0..expected {
+        let stream = incoming.next().await?;
+        let slot = match stream.headers.get("streamtype") {
+            Some("error") => &mut opened.error,
+            Some("stdin") => &mut opened.stdin,
+            Some("stdout") => &mut opened.stdout,
+            Some("stderr") => &mut opened.stderr,
+            Some("resize") => &mut opened.resize,
+            _ => return None,
+        };
+        *slot = Some(stream);
+    }
+    Some(opened)
+}
+
+/// The exit code; `None` of an attachment that ended.
+async fn run(command: Command, opened: Opened) -> anyhow::Result<Option<i32>> {
+    let (near, far) = pipes(&opened).context("making pipes")?;
+    let session = command.target.begin(far, command.wanted).await?;
+    let Near { stdin, stdout, stderr } = near;
+    let input = async {
+        tokio::join!(feed(opened.stdin, stdin), resize(opened.resize, &session));
+        std::future::pending::<()>().await;
+    };
+    let (ended, end) = tokio::sync::watch::channel(false);
+    let exit = async {
+        let code = session.ended().await;
+        // nobody listens where nothing is put out
+        let _ = ended.send(true);
+        code
+    };
+    let output = async {
+        let (code, (), ()) =
+            tokio::join!(exit, drain(stdout, opened.stdout, end.clone()), drain(stderr, opened.stderr, end.clone()));
+        code
+    };
+    tokio::select! { () = input => Ok(None), code = output => code }
+}
+
+fn pipes(opened: &Opened) -> std::io::Result<(Near, Ends)> {
+    let (mut near, mut far) = (Near { stdin: None, stdout: None, stderr: None }, Ends::default());
+    if opened.stdin.is_some() {
+        let (sender, receiver) = pipe::pipe()?;
+        near.stdin = Some(sender);
+        far.stdin = Some(receiver.into_blocking_fd()?);
+    }
+    let output = |wanted: bool| -> std::io::Result<(Option<pipe::Receiver>, Option<OwnedFd>)> {
+        if !wanted {
+            return Ok((None, None));
+        }
+        let (sender, receiver) = pipe::pipe()?;
+        Ok((Some(receiver), Some(sender.into_blocking_fd()?)))
+    };
+    (near.stdout, far.stdout) = output(opened.stdout.is_some())?;
+    (near.stderr, far.stderr) = output(opened.stderr.is_some())?;
+    Ok((near, far))
+}
+
+async fn feed(from: Option<Stream>, to: Option<pipe::Sender>) {
+    let (Some(mut from), Some(mut to)) = (from, to) else { return };
+    while let Ok(Some(data)) = from.reader.next().await {
+        if to.write_all(&data).await.is_err() {
+            // the process reads no more
+            return;
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Size {
+    width: u16,
+    height: u16,
+}
+
+/// The client writes a JSON object per change.
+async fn resize(from: Option<Stream>, session: &Session) {
+    let Some(mut from) = from else { return };
+    while let Some(data) = next(&mut from.reader).await {
+        for size in serde_json::Deserializer::from_slice(&data).into_iter::<Size>().map_while(Result::ok) {
+            session.resize(size.width, size.height).await;
+        }
+    }
+}
+
+async fn next(reader: &mut StreamReader) -> Option<Bytes> {
+    reader.next().await.ok().flatten()
+}
+
+async fn drain(from: Option<pipe::Receiver>, to: Option<Stream>, mut end: tokio::sync::watch::Receiver<bool>) {
+    let (Some(mut from), Some(mut to)) = (from, to) else { return };
+    let mut piece = BytesMut::with_capacity(PIECE);
+    while read(&mut from, &mut piece, &mut end).await {
+        if to.writer.send(piece.split().freeze()).await.is_err() {
+            return;
+        }
+        piece.reserve(PIECE);
+    }
+    finish(&mut to.writer).await;
+}
+
+async fn finish(writer: &mut StreamWriter) {
+    // a lost connection ends the session anyway
+    let _ = writer.finish().await;
+}
+
+/// Whether there was more to read, before the end or long silence after it.
+async fn read(from: &mut pipe::Receiver, piece: &mut BytesMut, end: &mut tokio::sync::watch::Receiver<bool>) -> bool {
+    let silence = async {
+        // an error is the end too
+        let _ = end.wait_for(|ended| *ended).await;
+        tokio::time::sleep(SILENT_AFTER_END).await;
+    };
+    tokio::select! {
+        biased;
+        length = from.read_buf(piece) => length.is_ok_and(|length| length > 0),
+        () = silence => false,
+    }
+}
+
+/// What the error stream ends with.
+fn status(protocol: &str, result: anyhow::Result<Option<i32>>) -> Option<String> {
+    let status = match &result {
+        Ok(None | Some(0)) => json!({ "metadata": {}, "status": "Success" }),
+        Ok(Some(code)) => json!({
+            "metadata": {},
+            "status": "Failure",
+            "message": format!("command terminated with non-zero exit code: exit code {code}"),
+            "reason": "NonZeroExitCode",
+            "details": { "causes": [{ "reason": "ExitCode", "message": code.to_string() }] },
+        }),
+        Err(error) => json!({
+            "metadata": {},
+            "status": "Failure",
+            "message": format!("{error:#}"),
+            "reason": "InternalError",
+            "details": { "causes": [{ "message": format!("{error:#}") }] },
+            "code": 500,
+        }),
+    };
+    if protocol == WITH_STATUS {
+        return Some(status.to_string());
+    }
+    let failed = status.get("message").and_then(serde_json::Value::as_str);
+    failed.map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_code_is_told_where_clients_look_for_it() {
+        let text = status("v4.channel.k8s.io", Ok(Some(7))).unwrap();
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read["reason"], "NonZeroExitCode");
+        assert_eq!(read["details"]["causes"][0], json!({ "reason": "ExitCode", "message": "7" }));
+    }
+
+    #[test]
+    fn older_clients_hear_of_failures_only() {
+        assert_eq!(status("channel.k8s.io", Ok(Some(0))), None);
+        assert_eq!(status("channel.k8s.io", Err(anyhow::anyhow!("gone"))), Some("gone".into()));
+    }
+}

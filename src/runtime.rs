@@ -1,0 +1,103 @@
+//! `pintle runtime`: the embedded CRI runtime alone, on a socket.
+//!
+//! Must not know: what the runtime does inside.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use pintle_oci::{Config, Runtime};
+
+/// Settings of the runtime.
+#[derive(Args)]
+#[command(
+    about = "Run the container runtime alone, for any kubelet or crictl",
+    after_help = "Stopping it leaves containers running; the next start takes them over.\n\n\
+                  Examples:\n  pintle runtime\n  \
+                  pintle runtime --handler runc=/usr/sbin/runc --handler crun=/usr/bin/crun\n  \
+                  crictl --runtime-endpoint unix:///run/pintle/runtime.sock pods"
+)]
+pub struct Settings {
+    /// Where images, records and containers' files are kept
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/pintle/runtime")]
+    root: PathBuf,
+    /// Where namespaces and sockets are kept; a file system that does not outlive the machine
+    #[arg(long, value_name = "DIR", default_value = "/run/pintle/runtime")]
+    state: PathBuf,
+    /// The socket that serves CRI
+    #[arg(long, value_name = "PATH", default_value = "/run/pintle/runtime.sock")]
+    listen: PathBuf,
+    /// Where the pod network is configured
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    cni_conf_dir: PathBuf,
+    /// Where CNI plugins are; may be given more than once [default: /opt/cni/bin, /usr/lib/cni]
+    #[arg(long, value_name = "DIR")]
+    cni_bin_dir: Vec<PathBuf>,
+    /// An OCI runtime instead of the one in this program
+    #[arg(long, value_name = "PATH")]
+    oci_runtime: Option<PathBuf>,
+    /// An OCI runtime for pods whose RuntimeClass names this handler; may be given more than once
+    #[arg(long, value_name = "NAME=PATH", value_parser = handler)]
+    handler: Vec<(String, PathBuf)>,
+    /// The cgroup of the programs that watch over containers
+    #[arg(long, value_name = "PATH", default_value = "/pintle-monitors")]
+    monitors_cgroup: String,
+    /// What is logged, in the syntax of RUST_LOG
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+fn handler(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name.to_owned(), path.into())),
+        _ => Err(format!("{text:?} is not NAME=/path/to/runtime")),
+    }
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stop = pintle_daemon::shutdown::on_signals()?;
+    let listen = settings.listen.clone();
+    let runtime = Runtime::start(config(settings)?, stop.clone()).await?;
+    runtime.serve(&listen, stop).await
+}
+
+fn config(settings: Settings) -> anyhow::Result<Config> {
+    let launcher = match settings.oci_runtime {
+        Some(path) => vec![path.into_os_string()],
+        None => launcher()?,
+    };
+    let mut config = Config::new(settings.root, settings.state, launcher);
+    config.cni_conf_dir = settings.cni_conf_dir;
+    if !settings.cni_bin_dir.is_empty() {
+        config.cni_bin_dirs = settings.cni_bin_dir;
+    }
+    config.handlers = handlers(settings.handler);
+    config.monitors_cgroup = settings.monitors_cgroup;
+    Ok(config)
+}
+
+fn handlers(named: Vec<(String, PathBuf)>) -> BTreeMap<String, Vec<OsString>> {
+    named.into_iter().map(|(name, path)| (name, vec![path.into_os_string()])).collect()
+}
+
+/// This program's own OCI runtime.
+pub fn launcher() -> anyhow::Result<Vec<OsString>> {
+    let this = std::env::current_exe().context("finding this program")?;
+    Ok(vec![this.into_os_string(), "launch".into()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handler_is_a_name_and_a_path() {
+        assert_eq!(handler("runc=/usr/sbin/runc"), Ok(("runc".into(), "/usr/sbin/runc".into())));
+        for text in ["runc", "=/usr/sbin/runc", "runc=runc", ""] {
+            assert!(handler(text).is_err(), "{text}");
+        }
+    }
+}

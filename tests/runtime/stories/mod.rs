@@ -1,0 +1,21 @@
+//! The stories, in the order they are told.
+//!
+//! Must not know: how the machine is made.
+
+mod commands;
+mod lifecycle;
+mod observed;
+mod restarts;
+mod sandboxes;
+
+use futures::future::LocalBoxFuture;
+
+use crate::node::Node;
+
+/// A story: told on the machine that all share.
+pub type Story = for<'a> fn(&'a mut Node) -> LocalBoxFuture<'a, ()>;
+
+pub fn all() -> Vec<(&'static str, Story)> {
+    let parts = [lifecycle::STORIES, sandboxes::STORIES, commands::STORIES, observed::STORIES, restarts::STORIES];
+    parts.concat()
+}
