@@ -65,11 +65,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn config(settings: Settings) -> anyhow::Result<Config> {
-    let launcher = match settings.oci_runtime {
-        Some(path) => vec![path.into_os_string()],
-        None => launcher()?,
-    };
-    let mut config = Config::new(settings.root, settings.state, launcher);
+    let mut config = Config::new(settings.root, settings.state, launcher()?);
+    if let Some(path) = settings.oci_runtime {
+        config.launcher = vec![path.into_os_string()];
+    }
     config.cni_conf_dir = settings.cni_conf_dir;
     if !settings.cni_bin_dir.is_empty() {
         config.cni_bin_dirs = settings.cni_bin_dir;

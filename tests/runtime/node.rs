@@ -33,6 +33,8 @@ impl Node {
     pub async fn prepare() -> Self {
         let registry = Registry::start().await.expect("a registry");
         let images = build_and_push(&registry).await.expect("the images");
+        // a kubelet's or its proxy's to set
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("a router");
         fs::create_dir_all("/etc/cni/net.d").expect("a folder");
         fs::write("/etc/cni/net.d/10-stories.conflist", NETWORK).expect("a network");
         let mut node = Self { _registry: registry, images, runtime: None, connected: None };
@@ -48,9 +50,8 @@ impl Node {
         let log = File::options().create(true).append(true).open(log_file()).expect("a log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pintle"));
         command.args(["runtime", "--log", "info,pintle_oci=debug"]);
-        if let Ok(other) = std::env::var("RUNTIME_OCI") {
-            command.args(["--oci-runtime", &other]);
-        }
+        // `RUNTIME_OCI=/usr/bin/crun cargo test …` tells the stories with another
+        command.args(["--oci-runtime", &std::env::var("RUNTIME_OCI").unwrap_or_else(|_| "/usr/sbin/runc".into())]);
         let child = command.stdout(log.try_clone().expect("the log")).stderr(log).stdin(Stdio::null()).spawn();
         self.runtime = Some(child.expect("pintle"));
         let started = Instant::now();

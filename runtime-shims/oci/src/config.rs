@@ -22,6 +22,8 @@ pub struct Config {
     pub cni_bin_dirs: Vec<PathBuf>,
     /// The OCI runtime of the default handler: a program and the arguments before its command.
     pub launcher: Vec<OsString>,
+    /// Pintle's own OCI runtime, which alone makes namespaces that belong to a user namespace.
+    pub namespaces: Vec<OsString>,
     /// Other handlers, by name: `runc` → `/usr/sbin/runc`.
     pub handlers: BTreeMap<String, Vec<OsString>>,
     pub images: pintle_images::Config,
@@ -37,11 +39,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// The usual settings around two folders and an OCI runtime.
+    /// The usual settings around two folders and Pintle's own OCI runtime.
     pub fn new(root: PathBuf, state: PathBuf, launcher: Vec<OsString>) -> Self {
         Self {
             root,
             state,
+            namespaces: launcher.clone(),
             launcher,
             cni_conf_dir: "/etc/cni/net.d".into(),
             cni_bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],

@@ -19,6 +19,8 @@ use crate::drivers::namespaces;
 pub const PROTOCOLS: &[&str] = &["portforward.k8s.io"];
 const PIECE: usize = 32 << 10;
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// As long as socat, by which upstream's runtimes forwarded, waits for the other half.
+const HALF_CLOSED: Duration = Duration::from_millis(500);
 /// Streams that wait for their other half.
 const MOST_WAITING: usize = 64;
 
@@ -93,10 +95,18 @@ async fn socket(namespace: Option<PathBuf>, address: SocketAddr) -> anyhow::Resu
     }
 }
 
-/// Both directions, each closed on its own.
+/// Both directions, each closed on its own. When the pod has closed, the client has a moment for the rest.
 async fn carry(socket: TcpStream, data: Stream) {
     let (read, write) = socket.into_split();
-    tokio::join!(up(data.reader, write), down(read, data.writer));
+    let down = async {
+        down(read, data.writer).await;
+        tokio::time::sleep(HALF_CLOSED).await;
+    };
+    let up = async {
+        up(data.reader, write).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! { () = up => {}, () = down => {} }
 }
 
 async fn up(mut from: StreamReader, mut to: OwnedWriteHalf) {
