@@ -34,13 +34,12 @@ async fn runs(node: &mut crate::node::Node) {
 async fn stops(node: &mut crate::node::Node) {
     let pod = node.run_pod(on_host_network(pod_config("stops"))).await;
     let polite = node.run(&pod, "polite", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done").await;
-    while !node.container_log(&pod, "polite").contains("up") {
-        tokio::task::yield_now().await;
-    }
+    node.until("it listens", async || node.container_log(&pod, "polite").contains("up")).await;
     node.stop_container(&polite, 20).await;
     assert_eq!(node.status(&polite).await.exit_code, 3);
     assert!(node.container_log(&pod, "polite").contains("bye"));
-    let deaf = node.run(&pod, "deaf", "trap '' TERM; while :; do sleep 0.1; done").await;
+    let deaf = node.run(&pod, "deaf", "trap '' TERM; echo up; while :; do sleep 0.1; done").await;
+    node.until("it is deaf", async || node.container_log(&pod, "deaf").contains("up")).await;
     node.stop_container(&deaf, 1).await;
     let status = node.status(&deaf).await;
     assert_eq!((status.exit_code, status.state()), (137, ContainerState::ContainerExited));
@@ -75,7 +74,8 @@ async fn leaves_nothing(node: &mut crate::node::Node) {
     node.remove_pod(&pod).await;
     // a process that ended is seen until its parent has noticed
     node.until("nothing is left", async || traces() == before).await;
-    let list = node.cri().list_containers(v1::ListContainersRequest::default()).await.expect("a list").into_inner();
+    let filter = Some(v1::ContainerFilter { pod_sandbox_id: pod.id.clone(), ..Default::default() });
+    let list = node.cri().list_containers(v1::ListContainersRequest { filter }).await.expect("a list").into_inner();
     assert_eq!(list.containers, []);
 }
 
