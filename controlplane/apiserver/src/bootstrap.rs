@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{Api, Patch, PatchParams};
 use pintle_api::{kinds, object};
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ pub async fn run(server: &Arc<ApiServer>) -> anyhow::Result<()> {
         ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", "", class).await?;
     }
     ensure_roles(server).await?;
+    default_service_cidr(server).await.context("making the default ServiceCIDR")?;
     let service = kubernetes_service(server);
     ensure(server, "", "v1", "services", "default", service).await?;
     match server.config.advertise {
@@ -59,6 +61,29 @@ async fn publish(server: &Arc<ApiServer>, address: IpAddr, port: u16) -> anyhow:
     slices.patch("kubernetes", &apply, &Patch::Apply(&slice)).await?;
     let all: Api<Endpoints> = Api::namespaced(client, "default");
     all.patch("kubernetes", &apply, &Patch::Apply(&endpoints)).await?;
+    Ok(())
+}
+
+/// The range that Services' addresses come from, ready from the first moment.
+/// Source: `pkg/controlplane/controller/defaultservicecidr`.
+async fn default_service_cidr(server: &Arc<ApiServer>) -> anyhow::Result<()> {
+    const NAME: &str = "kubernetes";
+    let object = json!({ "metadata": { "name": NAME }, "spec": { "cidrs": [server.config.service_cidr] } });
+    ensure(server, "networking.k8s.io", "v1", "servicecidrs", "", object).await?;
+    let ranges: Api<ServiceCIDR> = Api::all(server.client(UserInfo::apiserver()));
+    let told = ranges.get_status(NAME).await?.status.and_then(|status| status.conditions).unwrap_or_default();
+    if told.iter().any(|condition| condition.type_ == "Ready") {
+        return Ok(());
+    }
+    let status = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": { "name": NAME },
+        "status": { "conditions": [{
+            "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+            "lastTransitionTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }] },
+    });
+    let apply = PatchParams::apply("kubernetes-service-cidr-controller").force();
+    ranges.patch_status(NAME, &apply, &Patch::Apply(&status)).await?;
     Ok(())
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, Client};
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client, Resource};
 use pintle_client::{Change, ObjectKey};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::work::Outcome;
@@ -46,16 +46,23 @@ fn uses(pod: &Pod, claim: &str) -> bool {
     !pods::node_name(pod).is_empty() && volumes().any(|volume| holds(volume) && named(volume))
 }
 
+/// Takes the finalizer off the object as it is now. An update, not a patch: that is what these controllers' roles allow.
 async fn release<K>(objects: Api<K>, meta: &ObjectMeta, finalizer: &str) -> anyhow::Result<()>
 where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K: Resource + Clone + std::fmt::Debug + Serialize + serde::de::DeserializeOwned,
 {
-    let left: Vec<&String> = meta.finalizers.iter().flatten().filter(|one| *one != finalizer).collect();
-    let metadata = json!({ "uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": left });
-    let patch = Patch::Merge(json!({ "metadata": metadata }));
     let name = meta.name.as_deref().unwrap_or_default();
-    let patched = objects.patch(name, &PatchParams::default(), &patch).await;
-    api::ignore_not_found(patched).context("removing the finalizer")
+    let Some(mut object) = objects.get_opt(name).await.context("reading what waits for the finalizer")? else {
+        return Ok(());
+    };
+    if object.meta().uid != meta.uid {
+        return Ok(());
+    }
+    if let Some(finalizers) = &mut object.meta_mut().finalizers {
+        finalizers.retain(|one| one != finalizer);
+    }
+    let updated = objects.replace(name, &PostParams::default(), &object).await;
+    api::ignore_not_found(updated).context("removing the finalizer")
 }
 
 struct Claims {
@@ -130,6 +137,8 @@ pub async fn volumes(context: Context) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
