@@ -64,10 +64,16 @@ impl Fetcher {
     async fn fetch_once(&self, blob: &Descriptor, growth: Option<Arc<Growth>>) -> Result<()> {
         let (steps, received) = mpsc::channel(QUEUE);
         let (start, started) = oneshot::channel();
-        let writer = Writer { content: self.content.clone(), blob: blob.clone(), growth };
+        let writer = Writer { content: self.content.clone(), blob: blob.clone(), growth: growth.clone() };
         let writer = tokio::task::spawn_blocking(move || writer.run(received, start));
         let downloaded = match started.await {
-            Ok(Some(offset)) => self.download(blob, offset, &steps).await,
+            Ok(Some(offset)) => match growth {
+                Some(growth) => tokio::select! {
+                    downloaded = self.download(blob, offset, &steps) => downloaded,
+                    () = growth.given_up() => Err(Error::new(ErrorKind::Internal, "given up")),
+                },
+                None => self.download(blob, offset, &steps).await,
+            },
             // it is there, or the writer failed and says why
             Ok(None) | Err(_) => Ok(()),
         };

@@ -7,27 +7,25 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::error::{Error, ErrorKind};
 
 #[derive(Default)]
 pub(crate) struct Growth {
     state: Mutex<State>,
     changed: Condvar,
+    given_up: Notify,
 }
 
 #[derive(Default)]
 struct State {
     file: Option<Arc<File>>,
     length: u64,
-    end: Option<End>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
     /// Nothing more comes.
-    Complete,
+    complete: bool,
     /// What was read is not what the blob will be, or nothing comes for a failure.
-    Broken,
+    broken: bool,
 }
 
 impl Growth {
@@ -50,16 +48,27 @@ impl Growth {
     }
 
     pub fn complete(&self) {
-        self.change(|state| state.end = state.end.or(Some(End::Complete)));
+        self.change(|state| state.complete = true);
     }
 
-    /// Readers fail, unless everything was there already.
+    /// Readers fail.
     pub fn break_off(&self) {
-        self.change(|state| state.end = state.end.or(Some(End::Broken)));
+        self.change(|state| state.broken = true);
+    }
+
+    /// Nobody needs it any more: the download ends too.
+    pub fn give_up(&self) {
+        self.break_off();
+        self.given_up.notify_one();
+    }
+
+    /// Waits until it is given up.
+    pub async fn given_up(&self) {
+        self.given_up.notified().await;
     }
 
     pub fn is_broken(&self) -> bool {
-        self.lock().end == Some(End::Broken)
+        self.lock().broken
     }
 
     pub fn reader(self: &Arc<Self>) -> Follower {
@@ -70,13 +79,13 @@ impl Growth {
     fn wait(&self, position: u64) -> io::Result<Option<(Arc<File>, u64)>> {
         let mut state = self.lock();
         loop {
-            if state.end == Some(End::Broken) {
+            if state.broken {
                 return Err(Error::new(ErrorKind::Unavailable, "the download broke off").into());
             }
             if let Some(file) = state.file.as_ref().filter(|_| state.length > position) {
                 return Ok(Some((file.clone(), state.length)));
             }
-            if state.end == Some(End::Complete) {
+            if state.complete {
                 return Ok(None);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -74,6 +74,9 @@ impl Layers {
         if new.exists() {
             self.discard(&new);
         }
+        if done.is_err() {
+            self.empty_trash();
+        }
         done
     }
 

@@ -38,3 +38,4 @@ pub use progress::{Event, Progress};
 pub use reference::{Object, Reference};
 pub use registry::Auth;
 pub use store::{Image, Store, Usage};
+pub use unpack::{Unpacked, unpack};

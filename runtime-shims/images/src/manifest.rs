@@ -299,4 +299,29 @@ mod tests {
         let own = Platform { os: "linux".into(), architecture: "amd64".into(), variant: String::new() };
         assert!(choose(&entries, &own).is_empty());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let _ = (parse(&bytes), parse_config(&bytes));
+        }
+
+        #[test]
+        fn no_document_makes_it_panic(flips in proptest::collection::vec((0..4000_usize, 0..40_usize), 1..6)) {
+            const PARTS: [&str; 8] = ["null", "[]", "{}", "-1", "\"\"", "99999999999999999999", "[[", "true"];
+            let index = json!({ "schemaVersion": 2, "manifests": [descriptor(OCI_MANIFEST)], "config": null });
+            let manifest = json!({ "schemaVersion": 2, "config": descriptor(OCI_CONFIG), "layers": [descriptor("x")] });
+            for document in [index, manifest] {
+                let mut text = document.to_string();
+                for (at, part) in &flips {
+                    let at = at % text.len();
+                    let end = (at + part % 7).min(text.len());
+                    text.replace_range(at..end, PARTS[part % PARTS.len()]);
+                }
+                if let Ok(Document::Index(entries)) = parse(text.as_bytes()) {
+                    choose(&entries, &this_platform());
+                }
+            }
+        }
+    }
 }

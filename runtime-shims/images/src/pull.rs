@@ -238,15 +238,21 @@ async fn fetch_and_unpack(fetcher: &Fetcher, layers: &Layers, layer: &Layer) -> 
     let fetching = std::pin::pin!(fetcher.fetch(&layer.blob, Some(growth.clone())));
     let unpacked = match select(fetching, unpacking).await {
         Either::Left((fetched, unpacking)) => {
+            // it ends soon too, and cleans up; the download's failure says more than what followed from it
+            let unpacked = unpacking.await;
             fetched?;
-            unpacking.await
+            unpacked
         }
-        Either::Right((unpacked, fetching)) => {
-            if unpacked.is_err() && !growth.is_broken() {
-                return unpacked;
-            }
+        // rubbish may be the download's fault: whether it is what its digest says is known at its end
+        Either::Right((unpacked, fetching)) if waits(&unpacked, &growth) => {
             fetching.await?;
             unpacked
+        }
+        Either::Right((unpacked, fetching)) => {
+            growth.give_up();
+            // what it says follows from the failure there is
+            let _ = fetching.await;
+            return unpacked;
         }
     };
     match unpacked {
@@ -254,6 +260,10 @@ async fn fetch_and_unpack(fetcher: &Fetcher, layers: &Layers, layer: &Layer) -> 
         Err(_) if growth.is_broken() => unpack_blob(&fetcher.content, layers, layer, &fetcher.limits).await,
         unpacked => unpacked,
     }
+}
+
+fn waits(unpacked: &Result<()>, growth: &Growth) -> bool {
+    unpacked.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Corrupt || growth.is_broken())
 }
 
 /// Unpacks a layer whose blob is there.

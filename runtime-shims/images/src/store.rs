@@ -110,6 +110,13 @@ impl Store {
         drop(one);
         let mut pulls = self.0.pulls.lock().unwrap_or_else(PoisonError::into_inner);
         pulls.retain(|_, one| Arc::strong_count(one) > 1);
+        match pulled.as_ref().map_err(Error::kind) {
+            // the next try goes on from what is there
+            Ok(_) | Err(ErrorKind::Unavailable) => {}
+            // others need the room more than the next try of this needs its beginning
+            Err(ErrorKind::NoSpace) => self.collect_but(Duration::ZERO)?,
+            Err(_) => self.collect()?,
+        }
         pulled.map_err(|error| error.context(format!("failed to pull and unpack image \"{full}\"")))
     }
 
@@ -326,11 +333,16 @@ impl Store {
     /// # Errors
     /// The store cannot be read or written.
     pub fn collect(&self) -> Result<()> {
+        self.collect_but(RESUMABLE)
+    }
+
+    /// Unfinished blobs stay that were written within this time, or are being written.
+    fn collect_but(&self, resumable: Duration) -> Result<()> {
         {
             let _lock = self.0.index.lock()?;
             let mut needed = self.0.index.read()?.needed();
             self.0.keep.add_to(&mut needed)?;
-            self.0.content.retain(|blob| needed.blobs.contains(blob), RESUMABLE)?;
+            self.0.content.retain(|blob| needed.blobs.contains(blob), resumable)?;
             self.0.layers.retain(|layer| needed.layers.contains(layer))?;
         }
         self.0.layers.empty_trash();

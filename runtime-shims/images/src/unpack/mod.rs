@@ -20,7 +20,7 @@ pub(crate) use tar::{Kind, TarReader, stream_error};
 
 /// A layer that was unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unpacked {
+pub struct Unpacked {
     /// Of the uncompressed stream, to its end.
     pub diff_id: Digest,
     /// Bytes of the uncompressed stream, about what it takes on disk.
@@ -29,8 +29,11 @@ pub(crate) struct Unpacked {
     pub entries: u64,
 }
 
-/// Unpacks a layer, compressed or not, into an empty folder. On an error, what is in the folder is rubbish.
-pub(crate) fn unpack(stream: impl Read + Send + 'static, dir: &Path, limits: &Limits) -> Result<Unpacked> {
+/// Unpacks a layer, compressed or not, into an empty folder. Blocks.
+///
+/// # Errors
+/// The layer is not valid, wants out of the folder, or exceeds a limit. What is in the folder then is rubbish.
+pub fn unpack(stream: impl Read + Send + 'static, dir: &Path, limits: &Limits) -> Result<Unpacked> {
     let plain = decompress(stream).context(|| "cannot read layer")?;
     let hashed = HashingReader::new(Limited { inner: plain, left: limits.layer_bytes, limit: limits.layer_bytes });
     let mut tar = TarReader::new(BufReader::with_capacity(128 << 10, hashed));

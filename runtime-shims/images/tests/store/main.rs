@@ -3,6 +3,10 @@
 //! Must not know: the crate's inside.
 
 mod archives;
+mod faults;
+mod hostile;
 mod images;
+mod keeping;
 mod pulling;
 mod registry;
+mod server;
