@@ -7,14 +7,57 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use pintle_api::status::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Attributes, Operation};
-use crate::auth;
+use crate::auth::{self, UserInfo};
+use crate::rules::delete::rfc3339;
 use crate::server::ApiServer;
 
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
+
+/// Writes down who asks, whatever the request says, and when conditions changed
+/// (`pkg/registry/certificates/certificates/strategy.go`).
+pub fn admit(attributes: &Attributes<'_>, request: &mut Value) {
+    match (attributes.operation, attributes.subresource) {
+        (Operation::Create, "") => asked_by(attributes.user, request),
+        (Operation::Update, "approval" | "status") => {
+            let null = Value::Null;
+            let old = attributes.old.map_or(&null, |old| &old["status"]["conditions"]).clone();
+            stamp(request, &old, &rfc3339(Timestamp::now()));
+        }
+        _ => {}
+    }
+}
+
+fn asked_by(user: &UserInfo, request: &mut Value) {
+    request["spec"]["username"] = user.name.as_str().into();
+    request["spec"]["groups"] = json!(user.groups);
+    let uid = (!user.uid.is_empty()).then(|| user.uid.as_str());
+    let extra = (!user.extra.is_empty()).then_some(&user.extra);
+    for (field, value) in [("uid", json!(uid)), ("extra", json!(extra))] {
+        match (&mut request["spec"], value) {
+            (Value::Object(spec), Value::Null) => drop(spec.remove(field)),
+            (spec, value) => spec[field] = value,
+        }
+    }
+}
+
+fn stamp(request: &mut Value, old: &Value, now: &str) {
+    for condition in request["status"]["conditions"].as_array_mut().into_iter().flatten() {
+        if condition["lastUpdateTime"].is_null() {
+            condition["lastUpdateTime"] = now.into();
+        }
+        if condition["lastTransitionTime"].is_null() {
+            let mut before = old.as_array().into_iter().flatten();
+            let same = before.find(|was| was["type"] == condition["type"] && was["status"] == condition["status"]);
+            let since = same.map(|was| was["lastTransitionTime"].clone()).filter(|since| !since.is_null());
+            condition["lastTransitionTime"] = since.unwrap_or_else(|| now.into());
+        }
+    }
+}
 
 pub fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, request: &Value) -> Result<(), Status> {
     let signer = |value: &Value| value["spec"]["signerName"].as_str().unwrap_or_default().to_owned();
@@ -66,4 +109,31 @@ fn check_subject(attributes: &Attributes<'_>, request: &Value) -> Result<(), Sta
         return Err(attributes.forbidden(&why));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_is_written_down_whatever_the_request_says() {
+        let mut request = json!({ "spec": { "username": "root", "uid": "1", "extra": { "a": ["b"] } } });
+        asked_by(&UserInfo::new("ann", &["devs"]), &mut request);
+        assert_eq!(request["spec"], json!({ "username": "ann", "groups": ["devs", "system:authenticated"] }));
+    }
+
+    #[test]
+    fn a_condition_knows_since_when_it_holds() {
+        let old = json!([{ "type": "Approved", "status": "True", "lastTransitionTime": "then" }]);
+        let mut request = json!({ "status": { "conditions": [
+            { "type": "Approved", "status": "True" }, { "type": "Failed", "status": "True", "lastUpdateTime": "said" }] } });
+        stamp(&mut request, &old, "now");
+        assert_eq!(
+            request["status"]["conditions"],
+            json!([
+                { "type": "Approved", "status": "True", "lastUpdateTime": "now", "lastTransitionTime": "then" },
+                { "type": "Failed", "status": "True", "lastUpdateTime": "said", "lastTransitionTime": "now" },
+            ])
+        );
+    }
 }

@@ -67,6 +67,9 @@ impl Attributes<'_> {
 pub async fn mutate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
     namespace_lifecycle::admit(server, attributes)?;
     node_restriction::admit(server, attributes, object)?;
+    if attributes.is("certificates.k8s.io", "certificatesigningrequests") {
+        certificates::admit(attributes, object);
+    }
     if !attributes.subresource.is_empty() {
         return Ok(());
     }
