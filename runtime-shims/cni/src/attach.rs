@@ -17,6 +17,7 @@ use crate::namespace;
 use crate::range::{Range, whole};
 use crate::request::{Attachment, Conf, Target};
 use crate::result::{AddResult, Address, Interface, Route};
+use crate::shaping::Limit;
 use crate::sysctl;
 
 /// The links of an attachment.
@@ -61,13 +62,21 @@ fn attach(
     let outer = outer_name(attachment);
     let (mac, outer_mac) = (mac(conf, addresses)?, outer_mac(attachment));
     let pair = Pair { outer: &outer, inner: &attachment.ifname, mac, outer_mac, mtu: conf.mtu };
+    let bandwidth = conf.runtime_config.bandwidth.as_ref();
     namespace::run(None, || async {
         let host = Links::open()?;
         let bridge = bridge(&host, conf, ranges).await?;
-        make_pair(&host, &pair, namespace, &bridge).await?;
+        let index = make_pair(&host, &pair, namespace, &bridge).await?;
+        if let Some(limit) = bandwidth.and_then(Limit::ingress) {
+            host.shape(index, limit).await?;
+        }
         namespace::enter(namespace)?;
         let pod = Links::open()?;
         let inner = set_up(&pod, pair.inner, ranges, addresses).await?;
+        // At the pod's own end: its containers cannot change it without the capability NET_ADMIN.
+        if let Some(limit) = bandwidth.and_then(Limit::egress) {
+            pod.shape(inner.index, limit).await?;
+        }
         let outer = Interface { name: outer.clone(), mac: shown_mac(&pair.outer_mac), ..Interface::default() };
         Ok(Attached { bridge, outer, inner })
     })
@@ -114,9 +123,9 @@ fn open_forwarding(conf: &Conf, ranges: &[Range]) -> Result<()> {
 }
 
 /// The outer name follows from the attachment: one that is there is of a call that was cut short.
-async fn make_pair(host: &Links, pair: &Pair<'_>, namespace: &File, bridge: &Link) -> Result<()> {
-    if host.pair(pair, namespace, bridge).await?.is_some() {
-        return Ok(());
+async fn make_pair(host: &Links, pair: &Pair<'_>, namespace: &File, bridge: &Link) -> Result<u32> {
+    if let Some(index) = host.pair(pair, namespace, bridge).await? {
+        return Ok(index);
     }
     host.remove(pair.outer).await?;
     let taken = || CniError::new(Code::Network, format!("the container has a link {} already", pair.inner));

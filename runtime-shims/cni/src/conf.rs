@@ -108,7 +108,7 @@ fn configuration(pod_cidr: &str, data_dir: &Path) -> String {
         "bridge": BRIDGE,
         "podCIDRs": cidrs,
         "dataDir": data_dir,
-        "capabilities": { "portMappings": true, "ips": true, "mac": true },
+        "capabilities": { "portMappings": true, "bandwidth": true, "ips": true, "mac": true },
     });
     // Runtimes that do not know the list of versions (before CNI 1.1) go by the single one.
     let versions = ["1.0.0", "1.1.0"];

@@ -21,6 +21,7 @@ pub mod plugin;
 mod range;
 mod request;
 mod result;
+mod shaping;
 mod sysctl;
 
 pub use caller::{Bandwidth, CallError, Capabilities, Dns, INTERFACE, Network, PluginError, Pod, PortMapping};

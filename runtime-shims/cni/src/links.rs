@@ -6,15 +6,20 @@ use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::RouteScope;
-use rtnetlink::packet_core::ErrorMessage;
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
+use rtnetlink::packet_core::{
+    DefaultNla, ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::{Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use crate::error::{Code, Context, Result};
 use crate::range::whole;
+use crate::shaping::Limit;
 
 /// A link as far as results tell of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +67,9 @@ impl Links {
         self.must_find(name).await
     }
 
-    /// A veth pair: one end here, on the bridge and up; the other, `inner`, in the given namespace. `None` when a name is
-    /// taken.
-    pub async fn pair(&self, pair: &Pair<'_>, namespace: &File, bridge: &Link) -> Result<Option<()>> {
+    /// A veth pair: one end here, on the bridge and up; the other, `inner`, in the given namespace. Answers with
+    /// the outer one's index, or `None` when a name is taken.
+    pub async fn pair(&self, pair: &Pair<'_>, namespace: &File, bridge: &Link) -> Result<Option<u32>> {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(pair.inner)
             .address(pair.mac.clone())
@@ -83,15 +88,37 @@ impl Links {
             Err(error) if is(&error, nix::libc::EEXIST) => return Ok(None),
             made => made.context(Code::Network, || format!("cannot make the pair {}, {}", pair.outer, pair.inner))?,
         }
-        self.hairpin(pair.outer).await.map(Some)
+        let index = nix::net::if_::if_nametoindex(pair.outer);
+        let index = index.context(Code::Network, || format!("there is no link {}", pair.outer))?;
+        self.hairpin(index).await?;
+        Ok(Some(index))
     }
 
     /// Where br_netfilter is loaded, a pod that reaches itself by a Service or host port goes out by the port it came by.
-    async fn hairpin(&self, port: &str) -> Result<()> {
-        let failed = || format!("cannot make {port} a hairpin");
-        let index = nix::net::if_::if_nametoindex(port).context(Code::Network, failed)?;
+    async fn hairpin(&self, index: u32) -> Result<()> {
         let set = self.handle.link().set_port(LinkBridgePort::new(index).hairpin(true).build()).execute().await;
-        set.context(Code::Network, failed)
+        set.context(Code::Network, || "cannot make a port of the bridge a hairpin".into())
+    }
+
+    /// Bounds what leaves by the link.
+    pub async fn shape(&self, index: u32, limit: Limit) -> Result<()> {
+        let options = limit.options().into_iter().map(|(kind, value)| TcOption::Other(DefaultNla::new(kind, value)));
+        let mut message = TcMessage::with_index(i32::try_from(index).unwrap_or_default());
+        message.header.parent = TcHandle::ROOT;
+        message.header.handle = TcHandle { major: 1, minor: 0 };
+        message.attributes = vec![TcAttribute::Kind("tbf".into()), TcAttribute::Options(options.collect())];
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewQueueDiscipline(message));
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        let failed = || "cannot bound the bandwidth".to_owned();
+        let mut answers = self.handle.clone().request(request).context(Code::Network, failed)?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload
+                && error.code.is_some()
+            {
+                return Err(error).context(Code::Network, failed);
+            }
+        }
+        Ok(())
     }
 
     /// Removes a link; nothing to do when there is none.

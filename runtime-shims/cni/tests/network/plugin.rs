@@ -1,10 +1,15 @@
 //! The plugin: pods reach each other and the host, and nothing is left.
 
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::host::{Host, ip, reaches};
+use crate::traffic::inside;
 
 #[test]
 fn pods_reach_each_other_and_the_host_and_leave_nothing_behind() {
@@ -95,4 +100,39 @@ fn pods_of_both_families_use_both_at_once() {
     host.ok("DEL", "a", &a, both.clone());
     host.ok("DEL", "b", &b, both);
     assert_eq!((host.links(), host.leases("pods")), (0, 0));
+}
+
+#[test]
+fn bandwidth_is_bounded_in_both_directions() {
+    let Some(mut host) = Host::new() else { return };
+    let pod = host.pod("a");
+    let rate = 16_000_000;
+    let bandwidth = json!({ "ingressRate": rate, "ingressBurst": 800_000, "egressRate": rate, "egressBurst": 800_000 });
+    let outcome = host.call("ADD", "a", &pod, json!({ "runtimeConfig": { "bandwidth": bandwidth } }));
+    assert_eq!(outcome.code, 0, "{}", outcome.stdout);
+    let bytes = 1_000_000;
+    // It cannot be faster than what the burst leaves, at that rate; with some grace for how the kernel counts.
+    let at_least = Duration::from_secs_f64(f64::from(bytes - 200_000) / f64::from(rate / 8));
+    let (to_pod, to_host) = (drain(Some(&pod), 9000), drain(None, 9001));
+    let began = Instant::now();
+    push(None, "10.99.0.2:9000", bytes);
+    to_pod.join().unwrap();
+    let received = began.elapsed();
+    push(Some(&pod), "10.99.0.1:9001", bytes);
+    to_host.join().unwrap();
+    let sent = began.elapsed() - received;
+    assert!(received >= at_least && sent >= at_least, "{received:?} {sent:?} {at_least:?}");
+    host.ok("DEL", "a", &pod, json!({}));
+}
+
+/// Reads all of one connection.
+fn drain(netns: Option<&Path>, port: u16) -> JoinHandle<()> {
+    let listener = inside(netns, || TcpListener::bind(("0.0.0.0", port)).unwrap());
+    std::thread::spawn(move || {
+        std::io::copy(&mut listener.accept().unwrap().0, &mut std::io::sink()).unwrap();
+    })
+}
+
+fn push(netns: Option<&Path>, to: &str, bytes: u32) {
+    inside(netns, || TcpStream::connect(to).unwrap().write_all(&vec![0; bytes as usize]).unwrap());
 }
