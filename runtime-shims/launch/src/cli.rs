@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::pin;
 use crate::report::{Format, Report};
+use crate::{create, exec, features, life, pin, sealed};
 
 /// One call.
 #[derive(Parser)]
@@ -38,6 +38,43 @@ pub struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Create a container; its program waits for start
+    Create(create::Create),
+    /// Run a created container's program
+    Start { id: String },
+    /// Run a further process in a container
+    Exec(exec::Exec),
+    /// Print a container's state
+    State { id: String },
+    /// Send a signal to a container's init
+    Kill {
+        /// To every process of the container
+        #[arg(short, long)]
+        all: bool,
+        id: String,
+        #[arg(default_value = "SIGTERM")]
+        signal: String,
+    },
+    /// Remove what is left of a container
+    Delete {
+        /// Kill it first if it runs
+        #[arg(short, long)]
+        force: bool,
+        id: String,
+    },
+    /// Freeze a container's processes
+    Pause { id: String },
+    /// Thaw them
+    Resume { id: String },
+    /// Change a container's limits
+    Update {
+        /// A file of OCI resources; - is stdin
+        #[arg(short, long, value_name = "FILE")]
+        resources: PathBuf,
+        id: String,
+    },
+    /// Print what this runtime can do
+    Features,
     /// Make namespaces of a sandbox and pin them as files
     Namespaces(pin::Namespaces),
 }
@@ -51,9 +88,21 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Call, ExitCode
     })
 }
 
-/// Carries a call out.
-pub fn run(call: Call, _report: &Report) -> Result<ExitCode> {
-    match call.command {
-        Command::Namespaces(namespaces) => pin::pin(&namespaces).map(|()| ExitCode::SUCCESS),
-    }
+/// Carries a call out. Those that enter a container do so from a program that the container cannot change.
+pub fn run(call: Call, report: &Report) -> Result<ExitCode> {
+    let root = call.global.root.as_path();
+    let done = match &call.command {
+        Command::Create(order) => sealed::ensure_sealed().and_then(|()| create::create(root, order, report)),
+        Command::Start { id } => life::start(root, id, report),
+        Command::Exec(order) => return sealed::ensure_sealed().and_then(|()| exec::exec(root, order, report)),
+        Command::State { id } => life::state(root, id),
+        Command::Kill { id, signal, all } => life::kill(root, id, signal, *all),
+        Command::Delete { id, force } => life::delete(root, id, *force, report),
+        Command::Pause { id } => life::freeze(root, id, true),
+        Command::Resume { id } => life::freeze(root, id, false),
+        Command::Update { id, resources } => life::update(root, id, resources, report),
+        Command::Features => features::print(),
+        Command::Namespaces(namespaces) => pin::pin(namespaces),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

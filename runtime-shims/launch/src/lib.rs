@@ -3,9 +3,21 @@
 //! The command line is runc's, so that runc and crun can stand in for it; `namespaces` alone is ours.
 //! Must not know: CRI, pods, images, who calls.
 
+mod cgroup;
 mod cli;
+mod create;
+mod exec;
+mod features;
+mod hooks;
+mod init;
+mod join;
+mod life;
 mod pin;
+mod process;
 mod report;
+mod rootfs;
+mod sealed;
+mod state;
 mod sys;
 
 use std::ffi::OsString;

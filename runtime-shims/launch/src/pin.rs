@@ -180,12 +180,14 @@ fn set_up(wanted: &Namespaces) -> Result<()> {
     wanted.sysctl.iter().try_for_each(|parameter| set_sysctl(&parameter.name, &parameter.value))
 }
 
-fn set_sysctl(name: &str, value: &str) -> Result<()> {
+/// Sets a kernel parameter of this process's namespaces.
+pub fn set_sysctl(name: &str, value: &str) -> Result<()> {
     let Some(path) = path_of_sysctl(name) else { bail!("{name:?} names no kernel parameter") };
     fs::write(format!("/proc/sys/{path}"), value).with_context(|| format!("cannot set {name} to {value:?}"))
 }
 
-fn loopback_up() -> io::Result<()> {
+/// Sets the loopback interface of this network namespace up.
+pub fn loopback_up() -> io::Result<()> {
     // SAFETY: takes and returns numbers.
     let socket = check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?;
     // SAFETY: a new fd of ours.

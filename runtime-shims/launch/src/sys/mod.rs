@@ -3,6 +3,7 @@
 //! Must not know: containers.
 
 pub mod clone;
+pub mod mount;
 pub mod pipe;
 
 use std::io;

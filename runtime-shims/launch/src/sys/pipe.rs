@@ -3,6 +3,7 @@
 //! Must not know: about what.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, bail};
@@ -35,6 +36,32 @@ impl Talk {
         let _ = self.0.shutdown(std::net::Shutdown::Both);
     }
 
+    /// Sends a number, once, instead of a step.
+    pub fn tell(&mut self, number: i32) -> Result<()> {
+        self.fine()?;
+        self.0.write_all(&number.to_ne_bytes()).context("the other process is gone")
+    }
+
+    /// Waits for a number.
+    pub fn told(&mut self) -> Result<i32> {
+        self.wait()?;
+        let mut bytes = [0; size_of::<i32>()];
+        self.0.read_exact(&mut bytes).context("the other process ended unexpectedly")?;
+        Ok(i32::from_ne_bytes(bytes))
+    }
+
+    /// Waits until the other side closes without an error, as an exec does.
+    pub fn end(&mut self) -> Result<()> {
+        let mut text = String::new();
+        Read::by_ref(&mut self.0).take(LONGEST).read_to_string(&mut text).context("an error that cannot be read")?;
+        if text.is_empty() { Ok(()) } else { bail!("{}", text.trim_start_matches(char::from(FAILED))) }
+    }
+
+    /// Says nothing more, and hears nothing more.
+    pub fn close(&mut self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+
     /// Waits for the other side's step. Fails with its error, or when it died.
     pub fn wait(&mut self) -> Result<()> {
         let mut byte = [0];
@@ -45,5 +72,11 @@ impl Talk {
         let mut text = String::new();
         Read::by_ref(&mut self.0).take(LONGEST).read_to_string(&mut text).context("an error that cannot be read")?;
         bail!("{text}")
+    }
+}
+
+impl AsRawFd for Talk {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
