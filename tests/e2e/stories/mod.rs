@@ -73,6 +73,8 @@ pub const STORIES: &[Story] = &[
     story!(network::a_headless_service_names_its_pods),
     story!(network::a_client_stays_with_its_pod),
     story!(network::a_node_port_is_reached),
+    story!(network::a_host_port_is_reached),
+    story!(network::an_address_that_no_service_has_leads_nowhere),
     story!(network::a_service_without_endpoints_refuses),
     story!(change::a_deployment_is_scaled),
     story!(change::a_new_image_is_rolled_out_and_back),

@@ -66,6 +66,29 @@ pub fn a_node_port_is_reached(cluster: &mut Cluster) {
     cluster.reaches(&refused, "closed");
 }
 
+pub fn a_host_port_is_reached(cluster: &mut Cluster) {
+    let image = cluster.sh("kubectl get deployment web -o jsonpath='{.spec.template.spec.containers[0].image}'");
+    let port = r#"{"containerPort":80,"hostPort":18080}"#;
+    let pod = format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"gate"}},"spec":{{"terminationGracePeriodSeconds":1,
+        "containers":[{{"name":"web","image":"{image}","ports":[{port}]}}]}}}}"#
+    );
+    cluster.sh(&format!("echo '{pod}' | kubectl apply -f -"));
+    for address in [ADDRESS, "127.0.0.1"] {
+        cluster.reaches(&format!("curl -s --max-time 5 http://{address}:18080/"), "web 1");
+    }
+    cluster.reaches(&format!("kubectl exec client -- curl -s --max-time 5 http://{ADDRESS}:18080/"), "web 1");
+    cluster.sh("kubectl delete pod gate");
+    let refused = format!("if curl -s --max-time 2 http://{ADDRESS}:18080/; then echo open; else echo closed; fi");
+    cluster.reaches(&refused, "closed");
+}
+
+pub fn an_address_that_no_service_has_leads_nowhere(cluster: &mut Cluster) {
+    let nowhere = "if curl -s --max-time 1 http://10.96.200.200/; then echo open; else echo $?; fi";
+    cluster.reaches(nowhere, "28");
+    assert!(cluster.sh("nft list table ip pintle-proxy").contains("a cluster IP that no Service has"));
+}
+
 pub fn a_service_without_endpoints_refuses(cluster: &mut Cluster) {
     cluster.sh("kubectl create service clusterip nobody --tcp=80:80");
     let address = cluster.sh("kubectl get service nobody -o jsonpath='{.spec.clusterIP}'");
