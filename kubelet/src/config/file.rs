@@ -1,5 +1,5 @@
-//! Upstream's KubeletConfiguration (kubelet.config.k8s.io/v1beta1), the fields this kubelet has; any other field is an
-//! error that names it.
+//! Upstream's KubeletConfiguration (kubelet.config.k8s.io/v1beta1), the fields this kubelet has; any other field is
+//! named in a warning and has no effect, as upstream goes on without what it does not know.
 //!
 //! Must not know: flags.
 
@@ -16,9 +16,12 @@ use serde::Deserialize;
 use super::{Authorization, CgroupDriver, Config, ServerTls};
 use crate::plan::quantity;
 
+/// Fields that nobody here reads.
+type Unknown = BTreeMap<String, serde_yaml_ng::Value>;
+
 /// The file as written: what is absent keeps its default.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct KubeletConfiguration {
     api_version: String,
     kind: String,
@@ -63,45 +66,57 @@ pub struct KubeletConfiguration {
     #[serde(rename = "providerID")]
     provider_id: Option<String>,
     pod_logs_dir: Option<PathBuf>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 struct Authentication {
     x509: X509,
     webhook: Enabled,
     anonymous: Enabled,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 struct X509 {
     #[serde(rename = "clientCAFile")]
     client_ca_file: Option<PathBuf>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 struct Enabled {
     enabled: Option<bool>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 struct AuthorizationFile {
     mode: Option<String>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 struct CrashLoopBackOff {
     max_container_restart_period: Option<String>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 /// Reads the file over `base`.
 ///
 /// # Errors
-/// Not readable, not a KubeletConfiguration, an unknown field, a value of the wrong form: with the path.
+/// Not readable, not a KubeletConfiguration, a value of the wrong form: with the path.
 pub fn load(path: &Path, base: Config) -> anyhow::Result<Config> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     apply(&text, base).with_context(|| format!("in {}", path.display()))
@@ -119,8 +134,10 @@ pub fn apply(text: &str, base: Config) -> anyhow::Result<Config> {
         file.api_version,
         file.kind
     );
-    let config = file.resolve(base)?;
-    Ok(config)
+    for path in file.unknown() {
+        tracing::warn!("the KubeletConfiguration's field {path} is not known here and has no effect");
+    }
+    file.resolve(base)
 }
 
 /// Writes `value` over `target` when there is one.
@@ -131,6 +148,23 @@ fn set<T>(target: &mut T, value: Option<T>) {
 }
 
 impl KubeletConfiguration {
+    /// The paths of the fields that nobody here reads.
+    fn unknown(&self) -> Vec<String> {
+        let empty = Unknown::new();
+        let authentication = self.authentication.as_ref();
+        let at = |prefix: &'static str, fields: &Unknown| {
+            fields.keys().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>()
+        };
+        let mut all = at("", &self.unknown);
+        all.extend(at("authentication.", authentication.map_or(&empty, |it| &it.unknown)));
+        all.extend(at("authentication.x509.", authentication.map_or(&empty, |it| &it.x509.unknown)));
+        all.extend(at("authentication.webhook.", authentication.map_or(&empty, |it| &it.webhook.unknown)));
+        all.extend(at("authentication.anonymous.", authentication.map_or(&empty, |it| &it.anonymous.unknown)));
+        all.extend(at("authorization.", self.authorization.as_ref().map_or(&empty, |it| &it.unknown)));
+        all.extend(at("crashLoopBackOff.", self.crash_loop_back_off.as_ref().map_or(&empty, |it| &it.unknown)));
+        all
+    }
+
     fn resolve(mut self, mut config: Config) -> anyhow::Result<Config> {
         self.durations(&mut config)?;
         self.access(&mut config)?;
@@ -275,9 +309,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_known_is_named_and_has_no_effect() {
+        let text = format!(
+            "{HEAD}clusterDns: [a]\nevictionSoft: {{}}\nmaxPods: 7\nauthorization: {{mode: Webhook, webhook: {{}}}}\n"
+        );
+        let file: KubeletConfiguration = serde_yaml_ng::from_str(&text).unwrap();
+        assert_eq!(file.unknown(), ["clusterDns", "evictionSoft", "authorization.webhook"]);
+        let config = apply(&text, Config::default()).unwrap();
+        assert_eq!((config.max_pods, config.cluster_dns.len()), (7, 0));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let said = |rest: &str| format!("{:#}", of(rest).unwrap_err());
-        assert!(said("clusterDns: [a]\n").contains("clusterDns"));
         assert!(said("syncFrequency: soon\n").contains("syncFrequency: \"soon\""));
         assert!(said("cgroupDriver: x\n").contains("cgroupDriver"));
         assert!(format!("{:#}", apply("kind: Pod\n", Config::default()).unwrap_err()).contains("KubeletConfiguration"));
