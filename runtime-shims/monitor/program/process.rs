@@ -128,7 +128,7 @@ impl Process {
 
     /// Reads what the command line has left in its standard error.
     pub fn read_rest(&mut self, scratch: &mut Scratch) {
-        for _ in 0..32 {
+        for _ in 0..8 {
             self.read(1, scratch);
         }
     }

@@ -14,8 +14,10 @@ use crate::sys::{self, Clock, Errno, Fd, Result};
 pub const STALLED_MS: u64 = 10_000;
 /// How much may wait for one who is attached: what a pipe holds at the very most.
 const MOST_WAITING: usize = 1 << 20;
-/// How much is read at once: what a pipe usually holds.
-const PIECE: usize = 64 * 1024;
+/// How much is read at once. It and its records stay in memory.
+const PIECE: usize = 16 * 1024;
+/// Room for records that is given back: what short lines make of a piece.
+const MOST_RECORDS: usize = 64 * 1024;
 /// Attached at once to one process.
 pub const MOST_ATTACHED: usize = 32;
 
@@ -166,6 +168,9 @@ impl Streams {
             scratch.records.clear();
             lines.push(bytes, sys::now(Clock::Real), &mut scratch.records);
             log.append(&scratch.records);
+            if scratch.records.capacity() > MOST_RECORDS {
+                scratch.records = Vec::new();
+            }
         }
         let now = now_ms();
         self.each_sink(which, |sink| sink.push(bytes, now));

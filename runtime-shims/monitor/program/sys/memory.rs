@@ -85,7 +85,7 @@ extern "C" fn _Unwind_Resume() -> ! {
     super::exit(134)
 }
 
-/// Small blocks are of 2⁴ to 2¹⁵ bytes, cut from pages and kept for reuse by size; larger ones are pages of their own,
+/// Small blocks are of 2⁴ to 2¹³ bytes, cut from pages and kept for reuse by size; larger ones are pages of their own,
 /// which go back to the kernel.
 struct Heap(UnsafeCell<Blocks>);
 
@@ -98,9 +98,9 @@ struct Blocks {
 }
 
 const SMALLEST: u32 = 4;
-const LARGEST: u32 = 15;
+const LARGEST: u32 = 13;
 const SIZES: usize = (LARGEST - SMALLEST + 1) as usize;
-const PAGES: usize = 64 * 1024;
+const PAGES: usize = 32 * 1024;
 /// Every small block is so aligned.
 const ALIGNED: usize = 16;
 

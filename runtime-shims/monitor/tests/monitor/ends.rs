@@ -36,6 +36,31 @@ async fn it_is_small_detached_and_named() {
 }
 
 #[tokio::test]
+async fn it_joins_its_cgroups_before_it_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = format!("pintle-monitor-test-{}", std::process::id());
+    let roots = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let roots = roots.lines().filter(|line| line.contains(" - cgroup")).filter_map(|line| line.split(' ').nth(4));
+    // Version 2, or a hierarchy of version 1 that wants no settings first.
+    let Some(root) = roots.into_iter().find(|root| root.ends_with("/pids") || *root == "/sys/fs/cgroup") else {
+        return;
+    };
+    let cgroup = std::path::Path::new(root).join(&name);
+    let monitor = Monitor::spawn(dir.path(), std::slice::from_ref(&cgroup)).await.unwrap();
+    let joined = fs::read_to_string(format!("/proc/{}/cgroup", monitor.pid())).unwrap();
+    assert!(joined.lines().any(|line| line.ends_with(&format!("/{name}"))), "{joined}");
+    monitor.stop().await.unwrap();
+    while fs::remove_dir(&cgroup).is_err() {
+        tokio::task::yield_now().await;
+    }
+    let error = Monitor::spawn(dir.path(), &["/proc/nowhere".into()]).await.unwrap_err().to_string();
+    assert!(error.starts_with("cannot make cgroup /proc/nowhere"), "{error}");
+    let error = Monitor::spawn(dir.path(), &[dir.path().join("none")]).await.unwrap_err().to_string();
+    assert!(error.contains("join cgroup"), "{error}");
+    assert!(matches!(Monitor::connect(dir.path()).await, Err(Error::Absent(_))));
+}
+
+#[tokio::test]
 async fn one_that_was_killed_is_reported_as_gone_and_another_can_take_its_place() {
     let (place, monitor) = Place::new().await;
     let started = monitor.run(place.script("a", "exec sleep 1000")).await.unwrap();
