@@ -83,7 +83,7 @@ impl Monitor {
 
     /// Until it is told to end, or nobody can reach it any more, and nothing runs.
     pub fn serve(&mut self) {
-        while !(self.ending && !self.processes.iter().any(Process::is_live)) {
+        while !self.ending || self.processes.iter().any(Process::is_live) {
             self.register();
             let wait = self.due_ms().map(|due| due.saturating_sub(now_ms()).max(1));
             if sys::poll(&mut self.polls, wait).is_err() {

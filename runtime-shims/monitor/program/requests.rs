@@ -73,12 +73,12 @@ impl Monitor {
 
     fn list(&mut self, client: u64, number: u32) -> Answer {
         let statuses: Vec<Status> = self.processes.iter().map(Process::status).collect();
-        let mut parts = statuses.chunks(PART).peekable();
-        while let Some(part) = parts.next() {
-            let more = parts.peek().is_some();
-            self.tell(client, number, Body::Statuses { statuses: part.to_vec(), more });
+        let last = statuses.len().saturating_sub(1) / PART * PART;
+        for part in statuses.get(..last).unwrap_or_default().chunks(PART) {
+            self.tell(client, number, Body::Statuses { statuses: part.to_vec(), more: true });
         }
-        Ok(statuses.is_empty().then(|| Body::Statuses { statuses, more: false }))
+        let rest = statuses.get(last..).unwrap_or_default().to_vec();
+        Ok(Some(Body::Statuses { statuses: rest, more: false }))
     }
 
     fn attach(&mut self, id: &str, streams: Streams, descriptors: Vec<Fd>) -> Answer {

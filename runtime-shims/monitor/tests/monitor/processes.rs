@@ -62,6 +62,8 @@ async fn two_hundred_quick_exits_are_all_told_with_their_codes() {
         let exited = exits.next().await.unwrap();
         left.remove(&(exited.id, exited.exit.code));
     }
+    // More than one message holds.
+    assert_eq!(monitor.list().await.unwrap().len(), 200);
     assert!((0..200).all(|n| place.text(&format!("p{n}"))["stdout"] == format!("{n}\n")));
     for n in 0..200 {
         assert_eq!(read_exit_file(&place.file(&format!("p{n}.exit"))).unwrap().code, n % 100);
