@@ -2,6 +2,7 @@
 //!
 //! Must not know: what their requests do. A client that does not read what it is told is let go: it can come back and ask.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -28,7 +29,7 @@ pub enum Message {
     Nothing,
     Request {
         number: u32,
-        request: Request,
+        request: Box<Request>,
         descriptors: Vec<Fd>,
     },
     /// None of this version; the number is what stands where a request's does.
@@ -60,7 +61,7 @@ impl Client {
         let request = if received.cut { Err(Malformed) } else { Request::decode(&room) };
         match request {
             Ok((number, request)) if request.descriptors() == received.descriptors.len() => {
-                Message::Request { number, request, descriptors: received.descriptors }
+                Message::Request { number, request: Box::new(request), descriptors: received.descriptors }
             }
             _ => Message::Malformed { number: number(&room) },
         }

@@ -174,7 +174,7 @@ impl Monitor {
         client.flush();
         match client.receive() {
             Message::Nothing => {}
-            Message::Request { number, request, descriptors } => self.answer(serial, number, request, descriptors),
+            Message::Request { number, request, descriptors } => self.answer(serial, number, *request, descriptors),
             Message::Malformed { number } => {
                 client.tell(number, Body::Refused(refusal(Kind::Malformed, 0, "this message is none of version 1")));
             }
