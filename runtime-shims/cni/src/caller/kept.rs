@@ -31,6 +31,11 @@ impl Kept {
     pub fn list(&self) -> Result<List, CallError> {
         List::parse(&self.network.to_string())
     }
+
+    pub fn with_list(self) -> Result<(Self, List), CallError> {
+        let list = self.list()?;
+        Ok((self, list))
+    }
 }
 
 /// The folder of them.

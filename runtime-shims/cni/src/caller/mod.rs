@@ -246,8 +246,17 @@ impl Inner {
     }
 
     async fn del(&self, id: &str) -> Result<(), CallError> {
-        let Some(kept) = self.records.read(id)? else { return Ok(()) };
-        let list = kept.list()?;
+        let (kept, list) = match self.records.read(id).and_then(|kept| kept.map(Kept::with_list).transpose()) {
+            Ok(None) => return Ok(()),
+            Ok(Some(found)) => found,
+            // Such as a file that a power cut left empty. Whatever belongs to the id goes by what is configured now.
+            Err(error) => {
+                warn!("pod {id}: {error}; it is detached without what was kept");
+                let list = self.list()?;
+                let pod = Pod { id: id.into(), ..Pod::default() };
+                (Kept { network: list.document(), pod, result: None }, list)
+            }
+        };
         let result = kept.result.as_ref().filter(|_| list.speaks("0.4.0"));
         for plugin in list.plugins.iter().rev() {
             self.call("DEL", &list, plugin, &kept.pod, result).await?;

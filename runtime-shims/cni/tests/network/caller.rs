@@ -103,6 +103,46 @@ fn a_pod_is_detached_after_a_restart_by_what_was_kept() {
 }
 
 #[test]
+fn a_pod_whose_record_was_damaged_is_detached_nevertheless() {
+    let Some(mut host) = Host::new() else { return };
+    let places = Places::new();
+    places.ours(&host);
+    let netns = host.pod("a");
+    block_on(async {
+        let network = places.network();
+        for damage in ["", "{\"network\":{},\"pod\":{}}"] {
+            network.add(&pod("a", &netns)).await.unwrap();
+            fs::write(places.at("cache/a.json"), damage).unwrap();
+            network.del("a").await.unwrap();
+            assert_eq!((host.links(), host.leases("pintle"), places.kept()), (0, 0, 0));
+        }
+    });
+}
+
+#[test]
+fn a_caller_that_goes_away_leaves_nothing_that_cannot_be_detached() {
+    let Some(mut host) = Host::new() else { return };
+    let places = Places::new();
+    places.ours(&host);
+    let netns = host.pod("a");
+    block_on(async {
+        let network = places.network();
+        for steps in 0..20 {
+            let (calls, pod) = (network.clone(), pod("a", &netns));
+            let call = tokio::spawn(async move { calls.add(&pod).await });
+            for _ in 0..steps {
+                tokio::task::yield_now().await;
+            }
+            call.abort();
+            network.del("a").await.unwrap();
+            // Begun or not, in whatever order: the last word is a DEL.
+            network.gc(HashSet::new).await.unwrap();
+            assert_eq!((host.links(), host.leases("pintle"), places.kept()), (0, 0, 0), "after {steps} steps");
+        }
+    });
+}
+
+#[test]
 fn plugins_of_a_chain_are_told_what_they_want_and_undone_in_reverse() {
     let places = Places::new();
     let result =
