@@ -101,7 +101,9 @@ async fn it_ends_on_sigterm_as_soon_as_nothing_runs() {
 /// A client that keeps to nothing.
 fn raw(place: &Place) -> OwnedFd {
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    connect(socket.as_raw_fd(), &UnixAddr::new(&place.file(SOCKET)).unwrap()).unwrap();
+    let dir = fs::File::open(place.path()).unwrap();
+    let address = format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd());
+    connect(socket.as_raw_fd(), &UnixAddr::new(address.as_str()).unwrap()).unwrap();
     socket
 }
 
@@ -161,6 +163,23 @@ async fn a_client_that_reads_nothing_is_let_go_and_the_others_served() {
     };
     tokio::time::timeout(Duration::from_secs(60), tokio::task::spawn_blocking(send)).await.unwrap().unwrap();
     monitor.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn clients_that_no_descriptor_is_left_for_wait_until_there_is_one() {
+    let (place, monitor) = Place::new().await;
+    let limit = |count: &str| {
+        let arguments = ["--pid", &place.pid().to_string(), &format!("--nofile={count}:4096")];
+        assert!(std::process::Command::new("prlimit").args(arguments).status().unwrap().success());
+    };
+    limit("7");
+    let second = tokio::spawn({
+        let dir = place.path().to_owned();
+        async move { Monitor::connect(&dir).await }
+    });
+    assert!(matches!(monitor.run(place.logged("a", "")).await, Err(Error::Io { .. })));
+    limit("100");
+    assert_eq!(second.await.unwrap().unwrap().list().await.unwrap(), []);
 }
 
 #[tokio::test]

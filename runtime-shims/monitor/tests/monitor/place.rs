@@ -21,7 +21,8 @@ pub struct Place {
 
 impl Place {
     pub async fn new() -> (Place, Monitor) {
-        let dir = tempfile::tempdir().unwrap();
+        // Longer than the address of a socket can be, as a runtime's directories are.
+        let dir = tempfile::Builder::new().prefix(&"x".repeat(120)).tempdir().unwrap();
         let monitor = Monitor::spawn(dir.path(), &[]).await.unwrap();
         (Place { dir: dir.path().to_owned(), pid: monitor.pid(), owned: Some(dir) }, monitor)
     }
