@@ -1,25 +1,24 @@
-//! `ExecSync`: a command in a running container, its output and exit code.
+//! Commands in a running container: processes of containerd's shim with pipes of ours.
 //!
-//! Must not know: streaming.
+//! Must not know: streaming protocols.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use containerd_client::services::v1::{DeleteProcessRequest, ExecProcessRequest, StartRequest, WaitRequest};
+use containerd_client::services::v1::{
+    CloseIoRequest, DeleteProcessRequest, ExecProcessRequest, ResizePtyRequest, StartRequest, WaitRequest,
+};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use oci_spec::runtime::Spec;
-use pintle_bundle::exec_process;
-use pintle_cri::v1::{ContainerConfig, ExecSyncRequest, ExecSyncResponse};
+use pintle_cri::v1::{ExecSyncRequest, ExecSyncResponse};
 use prost_types::Any;
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::{OpenOptions, Receiver};
-use tonic::{Code, Status};
+use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
+use tonic::Status;
 
 use crate::Inner;
 use crate::client::{During, internal, lasting, request};
-use crate::record::Record;
-use crate::sandbox::invalid;
 
 const PROCESS_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
 /// What is kept of each output; the rest is read and dropped. Both fit the 16 MiB of an answer.
@@ -30,134 +29,166 @@ const LONGEST: Duration = Duration::from_secs(3600);
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 const SIGKILL: u32 = 9;
 
-/// The pipes of one exec; gone when it is dropped.
-struct Outputs {
+/// Which pipes a command has beside its output.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    pub stdin: bool,
+    /// Output and errors come as one, from a terminal.
+    pub terminal: bool,
+}
+
+/// A command that was started. To be removed when it is done with; its pipes go with it.
+pub struct Running {
+    runtime: Arc<Inner>,
+    container: String,
+    exec: String,
     dir: PathBuf,
-    stdout: Receiver,
-    stderr: Receiver,
-}
-
-impl Outputs {
-    fn open(dir: PathBuf) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(&dir)?;
-        let open = |name: &str| -> anyhow::Result<Receiver> {
-            let path = dir.join(name);
-            mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)?;
-            Ok(OpenOptions::new().open_receiver(&path)?)
-        };
-        let (stdout, stderr) = (open("stdout")?, open("stderr")?);
-        Ok(Self { dir, stdout, stderr })
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.join(name).display().to_string()
-    }
-}
-
-impl Drop for Outputs {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
+    pub stdin: Option<Sender>,
+    pub stdout: Option<Receiver>,
+    pub stderr: Option<Receiver>,
 }
 
 impl Inner {
-    pub async fn exec_sync(&self, asked: ExecSyncRequest) -> Result<ExecSyncResponse, Status> {
-        let record: Record<ContainerConfig> = self.get(&asked.container_id).await?;
-        let running = record.state.started_at != 0 && record.state.finished_at == 0;
-        if !running || self.task(&record.id).await?.is_none() {
-            return Err(Status::failed_precondition(format!("container {} is not running", record.id)));
-        }
-        let spec: Spec = serde_json::from_slice(&record.spec).map_err(internal)?;
-        let process = exec_process(&spec, &asked.cmd, false).map_err(invalid)?;
+    /// Starts a process (its specification as JSON) in a container.
+    pub async fn begin_exec(
+        self: Arc<Self>,
+        container: &str,
+        process: Vec<u8>,
+        wanted: Wanted,
+    ) -> Result<Running, Status> {
         let exec = format!("{:016x}", rand::random::<u64>());
-        let dir = self.config.container_state(&record.id).join(format!("exec-{exec}"));
-        let outputs = Outputs::open(dir).map_err(internal).during("making the pipes of an exec")?;
-        let value = serde_json::to_vec(&process).map_err(internal)?;
-        self.create_exec(&record.id, &exec, value, &outputs).await?;
-        let answer = self.run_exec(&asked, &record.id, &exec, outputs).await;
-        let delete = DeleteProcessRequest { container_id: record.id.clone(), exec_id: exec };
-        if let Err(status) = self.client.tasks().delete_process(request(delete)).await.or_gone() {
-            tracing::warn!(container = record.id, message = status.message(), "an exec was not removed");
-        }
-        answer
-    }
-
-    async fn create_exec(&self, id: &str, exec: &str, process: Vec<u8>, outputs: &Outputs) -> Result<(), Status> {
-        let create = ExecProcessRequest {
-            container_id: id.to_owned(),
-            exec_id: exec.to_owned(),
-            stdout: outputs.path("stdout"),
-            stderr: outputs.path("stderr"),
-            spec: Some(Any { type_url: PROCESS_TYPE.to_owned(), value: process }),
-            ..ExecProcessRequest::default()
+        let dir = self.config.container_state(container).join(format!("exec-{exec}"));
+        let (container, runtime) = (container.to_owned(), self);
+        let mut running = Running { runtime, container, exec, dir, stdin: None, stdout: None, stderr: None };
+        let started = match running.open(wanted) {
+            Ok(()) => running.start(process, wanted).await,
+            Err(error) => Err(internal(error)).during("making the pipes of an exec"),
         };
-        self.client.tasks().exec(request(create)).await.during("failed to exec in container: failed to create exec")?;
-        Ok(())
-    }
-
-    async fn run_exec(
-        &self,
-        asked: &ExecSyncRequest,
-        id: &str,
-        exec: &str,
-        mut outputs: Outputs,
-    ) -> Result<ExecSyncResponse, Status> {
-        let start = StartRequest { container_id: id.to_owned(), exec_id: exec.to_owned() };
-        self.client.tasks().start(request(start)).await.during("failed to exec in container: failed to start exec")?;
-        let seconds = u64::try_from(asked.timeout).unwrap_or(0);
-        let limit = if seconds == 0 { LONGEST } else { Duration::from_secs(seconds) };
-        // From here on the shim holds the writing ends, so an end of a pipe is the end of its output.
-        let read = async { tokio::join!(read(&mut outputs.stdout), read(&mut outputs.stderr)) };
-        let run = async {
-            let wait = WaitRequest { container_id: id.to_owned(), exec_id: exec.to_owned() };
-            let mut tasks = self.client.tasks();
-            let ended = async {
-                let code = tasks.wait(lasting(wait)).await.during("waiting for an exec")?.into_inner().exit_status;
-                tokio::time::sleep(DRAIN_LIMIT).await;
-                Ok::<u32, Status>(code)
-            };
-            finish(ended, read, || self.exit_of(id, exec)).await
-        };
-        match tokio::time::timeout(limit, run).await {
-            Ok(answer) => answer,
-            Err(_elapsed) => {
-                self.signal(id, exec, SIGKILL, true).await?;
-                let reason =
-                    format!("failed to exec in container: timeout {limit:?} exceeded: context deadline exceeded");
-                Err(Status::new(Code::DeadlineExceeded, reason))
+        match started {
+            Ok(()) => Ok(running),
+            Err(status) => {
+                running.remove().await;
+                Err(status)
             }
         }
     }
 
-    /// The exit code of an exec whose outputs have ended.
-    async fn exit_of(&self, id: &str, exec: &str) -> Result<u32, Status> {
-        let wait = WaitRequest { container_id: id.to_owned(), exec_id: exec.to_owned() };
-        let ended = self.client.tasks().wait(lasting(wait)).await.during("waiting for an exec")?;
-        Ok(ended.into_inner().exit_status)
+    pub async fn exec_sync(self: Arc<Self>, asked: ExecSyncRequest) -> Result<ExecSyncResponse, Status> {
+        let process = self.exec_spec(&asked.container_id, &asked.cmd, false).await?;
+        let mut running = self.begin_exec(&asked.container_id, process, Wanted::default()).await?;
+        let seconds = u64::try_from(asked.timeout).unwrap_or(0);
+        let limit = if seconds == 0 { LONGEST } else { Duration::from_secs(seconds) };
+        let answer = tokio::time::timeout(limit, running.collect()).await.unwrap_or_else(|_elapsed| {
+            let reason = format!("failed to exec in container: timeout {limit:?} exceeded: context deadline exceeded");
+            Err(Status::deadline_exceeded(reason))
+        });
+        running.remove().await;
+        answer
     }
 }
 
-/// Both outputs to their ends and then the exit code; or, when children hold the outputs, the code and what came so far.
-async fn finish<E, R, X>(ended: E, read: R, exit: impl FnOnce() -> X) -> Result<ExecSyncResponse, Status>
-where
-    E: Future<Output = Result<u32, Status>>,
-    R: Future<Output = (Vec<u8>, Vec<u8>)>,
-    X: Future<Output = Result<u32, Status>>,
-{
-    tokio::select! {
-        (stdout, stderr) = read => {
-            let exit_code = exit().await?.try_into().unwrap_or(i32::MAX);
-            Ok(ExecSyncResponse { stdout, stderr, exit_code })
+impl Running {
+    fn open(&mut self, wanted: Wanted) -> anyhow::Result<()> {
+        std::fs::create_dir_all(&self.dir)?;
+        let make = |name: &str| -> anyhow::Result<PathBuf> {
+            let path = self.dir.join(name);
+            mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+            Ok(path)
+        };
+        let stdout = OpenOptions::new().open_receiver(make("stdout")?)?;
+        let stderr = if wanted.terminal { None } else { Some(OpenOptions::new().open_receiver(make("stderr")?)?) };
+        // Open at both ends until we close it: the shim must not find it without a writer, and take that for its end.
+        let stdin =
+            if wanted.stdin { Some(OpenOptions::new().read_write(true).open_sender(make("stdin")?)?) } else { None };
+        (self.stdin, self.stdout, self.stderr) = (stdin, Some(stdout), stderr);
+        Ok(())
+    }
+
+    fn path(&self, name: &str, wanted: bool) -> String {
+        if wanted { self.dir.join(name).display().to_string() } else { String::new() }
+    }
+
+    /// From then on the shim holds the writing ends, so an end of a pipe is the end of its output.
+    async fn start(&self, process: Vec<u8>, wanted: Wanted) -> Result<(), Status> {
+        let create = ExecProcessRequest {
+            container_id: self.container.clone(),
+            exec_id: self.exec.clone(),
+            stdin: self.path("stdin", wanted.stdin),
+            stdout: self.path("stdout", true),
+            stderr: self.path("stderr", !wanted.terminal),
+            terminal: wanted.terminal,
+            spec: Some(Any { type_url: PROCESS_TYPE.to_owned(), value: process }),
+        };
+        let mut tasks = self.runtime.client.tasks();
+        tasks.exec(request(create)).await.during("failed to exec in container: failed to create exec")?;
+        let start = StartRequest { container_id: self.container.clone(), exec_id: self.exec.clone() };
+        tasks.start(request(start)).await.during("failed to exec in container: failed to start exec")?;
+        Ok(())
+    }
+
+    /// The exit code, once there is one.
+    pub async fn wait(&self) -> Result<i32, Status> {
+        let wait = WaitRequest { container_id: self.container.clone(), exec_id: self.exec.clone() };
+        let ended = self.runtime.client.tasks().wait(lasting(wait)).await.during("waiting for an exec")?;
+        Ok(ended.into_inner().exit_status.try_into().unwrap_or(i32::MAX))
+    }
+
+    /// Tells the command that its input has ended; the shim holds a writing end too.
+    pub async fn close_stdin(&self) {
+        let close = CloseIoRequest { container_id: self.container.clone(), exec_id: self.exec.clone(), stdin: true };
+        self.tell("closing its input", self.runtime.client.tasks().close_io(request(close)).await);
+    }
+
+    pub async fn resize(&self, width: u16, height: u16) {
+        let resize = ResizePtyRequest {
+            container_id: self.container.clone(),
+            exec_id: self.exec.clone(),
+            width: width.into(),
+            height: height.into(),
+        };
+        self.tell("resizing its terminal", self.runtime.client.tasks().resize_pty(request(resize)).await);
+    }
+
+    /// A command that has just ended is no failure of what was to be done to it.
+    fn tell<T>(&self, what: &str, outcome: Result<T, Status>) {
+        if let Err(status) = outcome {
+            tracing::debug!(container = self.container, exec = self.exec, message = status.message(), "{what} failed");
         }
-        code = ended => {
-            let exit_code = code?.try_into().unwrap_or(i32::MAX);
-            Ok(ExecSyncResponse { exit_code, ..ExecSyncResponse::default() })
+    }
+
+    /// Both outputs to their ends and the exit code; children of the command that hold an output are not waited for long.
+    async fn collect(&mut self) -> Result<ExecSyncResponse, Status> {
+        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let read = async { tokio::join!(read(stdout, &mut out), read(stderr, &mut err)) };
+        let exit = async {
+            let code = self.wait().await;
+            tokio::time::sleep(DRAIN_LIMIT).await;
+            code
+        };
+        let late = tokio::select! { ((), ()) = read => None, code = exit => Some(code) };
+        let exit_code = match late {
+            Some(code) => code?,
+            None => self.wait().await?,
+        };
+        Ok(ExecSyncResponse { stdout: out, stderr: err, exit_code })
+    }
+
+    /// Ends the command where it still runs, and takes back its pipes.
+    pub async fn remove(self) {
+        let runtime = &self.runtime;
+        self.tell("ending a command", runtime.signal(&self.container, &self.exec, SIGKILL, true).await);
+        let ended = tokio::time::timeout(DRAIN_LIMIT, self.wait()).await;
+        let delete = DeleteProcessRequest { container_id: self.container.clone(), exec_id: self.exec.clone() };
+        if ended.is_ok() {
+            self.tell("removing a command", runtime.client.tasks().delete_process(request(delete)).await.or_gone());
         }
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
-async fn read(pipe: &mut Receiver) -> Vec<u8> {
-    let mut kept = Vec::new();
+async fn read(pipe: Option<Receiver>, kept: &mut Vec<u8>) {
+    let Some(mut pipe) = pipe else { return };
     let mut piece = vec![0; 64 << 10];
     while let Ok(count) = pipe.read(&mut piece).await {
         if count == 0 {
@@ -166,7 +197,6 @@ async fn read(pipe: &mut Receiver) -> Vec<u8> {
         let room = OUTPUT_LIMIT.saturating_sub(kept.len()).min(count);
         kept.extend_from_slice(piece.get(..room).unwrap_or_default());
     }
-    kept
 }
 
 /// The pipes of execs that a killed run left.

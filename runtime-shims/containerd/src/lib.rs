@@ -19,6 +19,7 @@ mod service;
 mod snapshots;
 mod stats;
 mod status;
+mod streaming;
 mod tasks;
 
 use std::ffi::OsString;
@@ -65,6 +66,7 @@ pub(crate) struct Inner {
     network: Network,
     host: Host,
     images: images::Known,
+    streaming: streaming::Server,
     /// Held while what happened to a container is recorded.
     recording: tokio::sync::Mutex<()>,
     /// Itself, for work that goes on after a call.
@@ -85,15 +87,14 @@ impl Runtime {
             .context("loading the pod network")?;
         let host = host::look(config.cgroup_driver);
         let images = images::Known::default();
-        let inner = Arc::new_cyclic(|this| Inner {
-            config,
-            client,
-            network,
-            host,
-            images,
-            recording: Default::default(),
-            this: this.clone(),
+        let recording = tokio::sync::Mutex::default();
+        let (told, this) = tokio::sync::watch::channel(Weak::new());
+        let streaming = streaming::Server::start(this).await?;
+        let inner = Arc::new_cyclic(|this| {
+            let this = this.clone();
+            Inner { config, client, network, host, images, streaming, recording, this }
         });
+        told.send_replace(Arc::downgrade(&inner));
         inner.ensure_sandbox_image().await.context("importing the sandbox image")?;
         inner.take_up().await.context("taking up the containers of an earlier run")?;
         tokio::spawn(events::record_exits(Arc::downgrade(&inner)));

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 /// Makes a network namespace and pins it at `path`.
 pub fn make(path: &Path) -> anyhow::Result<()> {
@@ -25,6 +25,19 @@ pub fn make(path: &Path) -> anyhow::Result<()> {
         let _ = fs::remove_file(path);
     }
     outcome
+}
+
+/// Does something in a network namespace, in a thread of its own.
+pub fn inside<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let namespace = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let done = std::thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).context("entering a network namespace")?;
+        work()
+    });
+    done.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the thread in a network namespace broke")))
 }
 
 /// Unpins it; the kernel ends it when its last process is gone.

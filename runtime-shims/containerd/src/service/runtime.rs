@@ -32,6 +32,11 @@ fn not_served<T>(call: &str) -> Result<T, Status> {
 }
 
 impl Inner {
+    /// Itself, for work that goes on after the call.
+    fn shared(&self) -> Result<Arc<Inner>, Status> {
+        self.this.upgrade().ok_or_else(|| Status::unavailable("the runtime is ending"))
+    }
+
     async fn conditions(&self) -> Vec<RuntimeCondition> {
         let condition = |name: &str, reason: Option<(&str, String)>| {
             let status = reason.is_none();
@@ -213,19 +218,19 @@ impl RuntimeService for Inner {
     }
 
     async fn exec_sync(&self, request: Request<ExecSyncRequest>) -> Answer<ExecSyncResponse> {
-        ok(Inner::exec_sync(self, request.into_inner()).await?)
+        ok(Inner::exec_sync(self.shared()?, request.into_inner()).await?)
     }
 
-    async fn exec(&self, _: Request<ExecRequest>) -> Answer<ExecResponse> {
-        not_served("Exec")
+    async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
+        ok(ExecResponse { url: self.exec_url(request.into_inner()).await? })
     }
 
     async fn attach(&self, _: Request<AttachRequest>) -> Answer<AttachResponse> {
         not_served("Attach")
     }
 
-    async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
-        not_served("PortForward")
+    async fn port_forward(&self, request: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
+        ok(PortForwardResponse { url: self.port_forward_url(request.into_inner()).await? })
     }
 
     async fn container_stats(&self, request: Request<ContainerStatsRequest>) -> Answer<ContainerStatsResponse> {
@@ -297,9 +302,7 @@ impl RuntimeService for Inner {
     }
 
     async fn get_container_events(&self, _: Request<GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
-        let this = self.this.upgrade().ok_or_else(|| Status::unavailable("the runtime is ending"))?;
-        let events: Arc<Inner> = this;
-        ok(ReceiverStream::new(events.cri_events().await?).boxed())
+        ok(ReceiverStream::new(self.shared()?.cri_events().await?).boxed())
     }
 
     async fn list_metric_descriptors(
