@@ -300,6 +300,27 @@ mod tests {
         assert!(choose(&entries, &own).is_empty());
     }
 
+    #[test]
+    fn a_configuration_as_docker_writes_it_is_read() {
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "docker_version": "20.10", "container": "0", "variant": "v1",
+            "created": "2023-05-18T22:34:17Z", "author": "", "container_config": { "Hostname": "x" },
+            "config": {
+                "Hostname": "", "User": "", "AttachStdin": false, "Tty": false, "Env": ["A=b"], "Cmd": ["sh"],
+                "Image": "sha256:0", "Volumes": { "/data": {} }, "WorkingDir": "", "Entrypoint": null, "OnBuild": null,
+                "Labels": null, "ExposedPorts": { "80/tcp": {} }, "StopSignal": "SIGQUIT", "Shell": ["sh"],
+                "Healthcheck": { "Test": ["CMD", "true"], "Interval": 1 },
+            },
+            "history": [{ "created": "2023-05-18T22:34:17Z", "created_by": "x", "empty_layer": true }],
+            "rootfs": { "type": "layers", "diff_ids": [] },
+        });
+        let config = parse_config(config.to_string().as_bytes()).unwrap();
+        assert_eq!(config.config().as_ref().unwrap().stop_signal().as_deref(), Some("SIGQUIT"));
+        let bare = json!({ "architecture": "", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] },
+            "config": { "Volumes": null, "ExposedPorts": null } });
+        parse_config(bare.to_string().as_bytes()).unwrap();
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {

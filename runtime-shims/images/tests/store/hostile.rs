@@ -188,7 +188,8 @@ fn owners_modes_times_and_capabilities_are_kept() {
     let ping = |header: &mut tar::Header| {
         header.set_path("bin/ping").unwrap();
         header.set_mode(0o6755);
-        (header.set_uid(70_000), header.set_gid(12));
+        header.set_uid(70_000);
+        header.set_gid(12);
         header.set_mtime(1);
     };
     let records: &[(&str, &[u8])] =

@@ -47,7 +47,7 @@ async fn an_image_of_plain_gzip_and_zstd_layers_is_pulled_by_tag_and_by_digest()
     let pulled = pull(&store, &name).await.unwrap();
     assert_eq!((&pulled.id, &pulled.tags), (&image.id(), &vec![name.clone()]));
     let by_digest = format!("{}/app@{}", registry.address, image.manifest.digest());
-    assert_eq!(pulled.digests, [by_digest.clone()]);
+    assert_eq!(pulled.digests, std::slice::from_ref(&by_digest));
     let folders = store.layers(pulled.id.as_str()).await.unwrap();
     let texts: Vec<String> = folders.iter().map(|it| fs::read_to_string(it.join("etc/text")).unwrap()).collect();
     assert_eq!(texts, ["three", "two", "one"]);
@@ -149,4 +149,38 @@ async fn concurrent_pulls_of_one_image_fetch_it_once() {
     assert_eq!(store.list().unwrap().len(), 1);
     let fetched = fetched.lock().unwrap();
     assert!(fetched.len() == 3 && fetched.values().all(|by| by.len() == 1), "{fetched:?}");
+}
+
+/// Mounts layers in a mount namespace of its own, and says which files are there.
+fn mounted(layers: &[PathBuf]) -> Vec<String> {
+    use nix::mount::{MsFlags, mount};
+    let lower: Vec<String> = layers.iter().map(|it| it.display().to_string()).collect();
+    let listed = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        let at = tempfile::tempdir().unwrap();
+        let options = format!("lowerdir={}", lower.join(":"));
+        mount(Some("overlay"), at.path(), Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_str())).unwrap();
+        let files =
+            std::process::Command::new("find").args([".", "-type", "f"]).current_dir(at.path()).output().unwrap();
+        nix::mount::umount(at.path()).unwrap();
+        String::from_utf8(files.stdout).unwrap()
+    });
+    let mut files: Vec<String> = listed.join().unwrap().lines().map(str::to_owned).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn mounted_layers_hide_what_their_whiteouts_say() {
+    let registry = Registry::start().await;
+    let base = Tar::new().file("a/1", b"").file("a/2", b"").file("b/1", b"").file("c/d/1", b"").file("e", b"").end();
+    let middle = Tar::new().file("a/.wh.1", b"").file("b/.wh..wh..opq", b"").file("b/2", b"").file(".wh.c", b"").end();
+    let top = Tar::new().file("c/2", b"").file(".wh.e", b"").file("e/f", b"").end();
+    let image = Image::new([base, middle, top].map(Layer::gzip).to_vec());
+    let name = registry.push("app", "1", &image).await;
+    let (_dir, store) = store();
+    let pulled = pull(&store, &name).await.unwrap();
+    let layers = store.layers(pulled.id.as_str()).await.unwrap();
+    assert_eq!(mounted(&layers), ["./a/2", "./b/2", "./c/2", "./e/f"]);
 }
