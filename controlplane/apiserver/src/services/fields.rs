@@ -74,6 +74,75 @@ pub fn keep_allocated(new: &mut Value, old: &Value) {
     }
 }
 
+/// A Service that changes to a type which has no use for some fields loses those that the client left as they were; one
+/// that it changed is for validation to refuse. Source: `pkg/registry/core/service/strategy.go`.
+pub fn drop_unneeded(new: &mut Value, old: &Value) {
+    let ends = |needed: fn(&Value) -> bool, new: &Value| needed(old) && !needed(new);
+    if ends(needs_cluster_ip, new) {
+        drop_cluster_ip(new, old);
+    }
+    if ends(wants_node_ports, new) && node_ports(new) == node_ports(old) {
+        new["spec"]["ports"].as_array_mut().into_iter().flatten().for_each(|port| remove(port, "nodePort"));
+    }
+    let unneeded = [
+        ("healthCheckNodePort", ends(needs_health_check, new)),
+        ("allocateLoadBalancerNodePorts", ends(is_load_balancer, new)),
+        ("loadBalancerClass", ends(is_load_balancer, new)),
+        ("externalTrafficPolicy", ends(is_reached_from_outside, new)),
+    ];
+    for (field, _) in unneeded.into_iter().filter(|(_, ended)| *ended) {
+        drop_unchanged(new, old, field);
+    }
+    if !is_load_balancer(new) && new["status"]["loadBalancer"].is_object() {
+        new["status"]["loadBalancer"] = json!({});
+    }
+}
+
+fn drop_cluster_ip(new: &mut Value, old: &Value) {
+    // a client that knows only the one address clears both with it
+    if new["spec"]["clusterIP"].as_str().unwrap_or_default().is_empty() {
+        remove(&mut new["spec"], "clusterIP");
+    } else {
+        drop_unchanged(new, old, "clusterIP");
+    }
+    ["clusterIPs", "ipFamilies", "ipFamilyPolicy"].into_iter().for_each(|field| drop_unchanged(new, old, field));
+}
+
+fn drop_unchanged(new: &mut Value, old: &Value, field: &str) {
+    if new["spec"][field] == old["spec"][field] {
+        remove(&mut new["spec"], field);
+    }
+}
+
+fn remove(object: &mut Value, field: &str) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove(field);
+    }
+}
+
+fn needs_cluster_ip(service: &Value) -> bool {
+    service["spec"]["type"] != "ExternalName"
+}
+
+fn is_load_balancer(service: &Value) -> bool {
+    service["spec"]["type"] == "LoadBalancer"
+}
+
+fn needs_health_check(service: &Value) -> bool {
+    is_load_balancer(service) && service["spec"]["externalTrafficPolicy"] == "Local"
+}
+
+fn is_reached_from_outside(service: &Value) -> bool {
+    let outside = matches!(service["spec"]["type"].as_str(), Some("NodePort" | "LoadBalancer"));
+    outside
+        || (needs_cluster_ip(service) && service["spec"]["externalIPs"].as_array().is_some_and(|ips| !ips.is_empty()))
+}
+
+fn node_ports(service: &Value) -> Vec<u64> {
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    ports.map(|port| port["nodePort"].as_u64().unwrap_or(0)).collect()
+}
+
 fn keep_ports(new: &mut Value, old: &Value) {
     let used = ports(new);
     let olds = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
@@ -108,6 +177,24 @@ mod tests {
         let mut name = json!({"spec": {"type": "ExternalName"}});
         keep_allocated(&mut name, &old);
         assert!(addresses(&name).is_empty());
+    }
+
+    #[test]
+    fn a_type_without_addresses_loses_them_unless_they_were_changed() {
+        let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"],
+            "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "externalTrafficPolicy": "Cluster",
+            "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}]}});
+        let mut new = old.clone();
+        new["spec"]["type"] = "ExternalName".into();
+        new["spec"]["clusterIP"] = "".into();
+        drop_unneeded(&mut new, &old);
+        let ports = json!([{"port": 80, "protocol": "TCP"}]);
+        assert_eq!(new, json!({"spec": {"type": "ExternalName", "ports": ports}}));
+        let mut changed = old.clone();
+        changed["spec"]["type"] = "ExternalName".into();
+        changed["spec"]["clusterIPs"] = json!(["10.96.0.10"]);
+        drop_unneeded(&mut changed, &old);
+        assert_eq!(changed["spec"]["clusterIPs"], json!(["10.96.0.10"]));
     }
 
     #[test]

@@ -150,6 +150,7 @@ pub fn rebuild(server: &ApiServer) {
 /// What a client leaves out of a changed Service, and the server gave it, stays.
 pub fn keep_allocated(kind: &Kind, new: &mut Value, old: &Value) {
     if is_service(kind) {
+        fields::drop_unneeded(new, old);
         fields::keep_allocated(new, old);
     }
 }
