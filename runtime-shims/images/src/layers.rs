@@ -14,15 +14,19 @@ use crate::config::Limits;
 use crate::content::write_atomically;
 use crate::digest::Digest;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::index::file_names;
 use crate::lock;
 use crate::unpack;
 
 const RECORD: &str = "layer.json";
 const ROOT: &str = "fs";
+/// Digits of a diffID in a short path; more where two layers share them.
+const SHORTEST: usize = 8;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Layers {
     dir: PathBuf,
+    aliases: PathBuf,
     trash: PathBuf,
     boot: String,
 }
@@ -39,16 +43,27 @@ pub(crate) struct Record {
 impl Layers {
     pub fn open(root: &Path) -> Result<Self> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").context(|| "cannot read the boot's id")?;
-        let layers = Self { dir: root.join("layers"), trash: root.join("trash"), boot: boot.trim().to_owned() };
-        for dir in [&layers.dir, &layers.trash] {
+        let [dir, aliases, trash] = ["layers", "l", "trash"].map(|it| root.join(it));
+        let layers = Self { dir, aliases, trash, boot: boot.trim().to_owned() };
+        for dir in [&layers.dir, &layers.aliases, &layers.trash] {
             fs::create_dir_all(dir).context(|| format!("cannot make {}", dir.display()))?;
         }
         Ok(layers)
     }
 
-    /// Where a layer's root is, once it is there.
-    pub fn path(&self, diff_id: &Digest) -> PathBuf {
-        self.dir.join(diff_id.hex()).join(ROOT)
+    /// A short path to the root of a layer that is there: mount options have room for one page of them.
+    pub fn path(&self, diff_id: &Digest) -> Result<PathBuf> {
+        let target = Path::new("../layers").join(diff_id.hex()).join(ROOT);
+        for length in SHORTEST..=diff_id.hex().len() {
+            let alias = self.aliases.join(&diff_id.hex()[..length]);
+            let made = std::os::unix::fs::symlink(&target, &alias);
+            if made.is_ok() || fs::read_link(&alias).is_ok_and(|it| it == target) {
+                return Ok(alias);
+            }
+            made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+                .context(|| format!("cannot make {}", alias.display()))?;
+        }
+        Err(Error::new(ErrorKind::Internal, format!("layer {diff_id} has no short path")))
     }
 
     /// What is known of a layer that is there.
@@ -144,6 +159,12 @@ impl Layers {
             let busy = unfinished && matches!(lock::try_hold(&entry.path()), Ok(None) | Err(_));
             if !busy && (unfinished || !keep(&id)) {
                 self.discard(&entry.path());
+            }
+        }
+        for alias in file_names(&self.aliases).into_iter().map(|name| self.aliases.join(name)) {
+            if !alias.exists() {
+                // it leads nowhere, and harms nobody where it stays
+                let _ = fs::remove_file(alias);
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 //!      blobs/sha256/HEX     manifests, configurations, compressed layers; verified before they are here
 //!      ingest/HEX           blobs that are not finished, to be resumed
 //!      layers/HEX/fs        unpacked layers by diffID, in overlayfs' form
+//!      l/HEX                short ways to them, for mount options
 //!      leases/ holds/       what collection must leave alone
 //! ```
 //!

@@ -259,7 +259,7 @@ impl Store {
             let layer = manifest::Layer { blob, diff_id: layer.diff_id.clone() };
             pull::unpack_blob(&self.0.content, &self.0.layers, &layer, self.limits()).await?;
         }
-        Ok(found.layers.iter().rev().map(|layer| self.0.layers.path(&layer.diff_id)).collect())
+        found.layers.iter().rev().map(|layer| self.0.layers.path(&layer.diff_id)).collect()
     }
 
     /// Keeps an image's layers until it is released, whatever happens to the image, over restarts too. `user`: letters,
