@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Hook, Hooks, LinuxDevice, LinuxDeviceType, Mount, Spec};
+use oci_spec::runtime::{Hook, LinuxDevice, LinuxDeviceType, Mount, Spec};
 use pintle_cri::v1::ContainerConfig;
 use serde::Deserialize;
 
@@ -202,7 +202,7 @@ fn add_hook(spec: &mut Spec, given: &CdiHook) -> Result<(), Invalid> {
     hook.set_args(Some(given.args.clone()).filter(|args| !args.is_empty()));
     hook.set_env(Some(given.env.clone()).filter(|env| !env.is_empty()));
     hook.set_timeout(given.timeout);
-    let mut hooks = spec.hooks().clone().unwrap_or_else(Hooks::default);
+    let mut hooks = spec.hooks().clone().unwrap_or_default();
     #[allow(deprecated)]
     let list = match given.hook_name.as_str() {
         "prestart" => hooks.prestart_mut(),
