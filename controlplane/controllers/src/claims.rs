@@ -34,7 +34,9 @@ pub async fn pods_of<K: Owner>(
     let selector = selector.filter(|selector| **selector != LabelSelector::default());
     let Some(selector) = owner::selector(selector) else { return Ok(Vec::new()) };
     let mut own = Vec::new();
-    for pod in cache.list_namespace(meta.namespace.as_deref().unwrap_or_default()) {
+    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    // its own, and those that nobody controls and it may adopt
+    for pod in cache.list_owned(namespace, name).into_iter().chain(cache.list_owned(namespace, "")) {
         match owner::claim(meta, &selector, &pod.metadata) {
             Claim::Keep => own.push(pod),
             Claim::Adopt if !pods::is_terminal(&pod) => {

@@ -160,6 +160,10 @@ impl Context {
         cancel: CancellationToken,
     ) -> Self {
         let caches = Arc::new(Caches::start(&clients(SHARED_INFORMERS), &cancel));
+        caches.pods.index_owners();
+        caches.replica_sets.index_owners();
+        caches.jobs.index_owners();
+        caches.revisions.index_owners();
         let (deletions, _) = broadcast::channel(DELETIONS);
         Self { config: Arc::new(config), caches, cancel, tasks: TaskTracker::new(), deletions, clients, metrics }
     }

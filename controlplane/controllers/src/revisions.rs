@@ -16,7 +16,8 @@ use crate::{api, owner};
 
 /// The revisions that `meta`'s object controls, oldest first.
 pub fn of(cache: &Reflector<ControllerRevision>, meta: &ObjectMeta) -> Vec<Arc<ControllerRevision>> {
-    let mut all = cache.list_namespace(meta.namespace.as_deref().unwrap_or_default());
+    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let mut all = cache.list_owned(namespace, name);
     all.retain(|revision| owner::is_controlled_by(&revision.metadata, meta));
     history::sorted(all)
 }

@@ -87,6 +87,9 @@ impl ApiServer {
             Err(status) => return render::status(&status, errors),
         };
         let call = Call { info, query, headers: parts.headers, user, accepted, kind, warnings: Warnings::default() };
+        if let Some(deprecated) = kind.deprecation() {
+            call.warnings.add(deprecated);
+        }
         let call = Arc::new(call);
         let reply = verbs::carry_out(&self, &call, body).await;
         render::reply(&call, reply)

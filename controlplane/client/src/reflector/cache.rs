@@ -10,10 +10,15 @@ use kube::Resource;
 use super::ObjectKey;
 use super::queue::Queue;
 
+type Named<K> = HashMap<String, Arc<K>>;
+type Owned<K> = HashMap<String, HashMap<String, Named<K>>>;
+
 pub(super) struct Cache<K> {
     /// namespace → name → object
-    objects: HashMap<String, HashMap<String, Arc<K>>>,
+    objects: HashMap<String, Named<K>>,
     len: usize,
+    /// namespace → name of the controller, empty without one → name → object. Kept where somebody asks for it.
+    owned: Option<Owned<K>>,
     /// The newest resource version of anything shown, deletes included.
     revision: u64,
     subscribers: Vec<Weak<Queue<K>>>,
@@ -22,7 +27,7 @@ pub(super) struct Cache<K> {
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), len: 0, revision: 0, subscribers: Vec::new(), closed: false }
+        Self { objects: HashMap::new(), len: 0, owned: None, revision: 0, subscribers: Vec::new(), closed: false }
     }
 }
 
@@ -37,6 +42,15 @@ impl<K> Cache<K> {
 
     pub(super) fn iter_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<K>> {
         self.objects.get(namespace).into_iter().flat_map(HashMap::values)
+    }
+
+    /// Those whose controller has that name; with an empty one those that have none. All, without an index.
+    pub(super) fn iter_owned(&self, namespace: &str, controller: &str) -> impl Iterator<Item = &Arc<K>> {
+        let found = match &self.owned {
+            Some(owned) => owned.get(namespace).and_then(|owners| owners.get(controller)),
+            None => self.objects.get(namespace),
+        };
+        found.into_iter().flat_map(HashMap::values)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -76,6 +90,34 @@ impl<K> Cache<K> {
 }
 
 impl<K: Resource> Cache<K> {
+    pub(super) fn index_owners(&mut self) {
+        self.owned = Some(HashMap::new());
+        let all: Vec<Arc<K>> = self.iter().cloned().collect();
+        all.into_iter().for_each(|object| self.note_owner(None, Some(&object)));
+    }
+
+    /// Keeps the index when an object takes another's place, comes or goes.
+    fn note_owner(&mut self, old: Option<&Arc<K>>, new: Option<&Arc<K>>) {
+        let Some(owned) = &mut self.owned else { return };
+        if let Some(old) = old {
+            let (key, owner) = (ObjectKey::of(old.as_ref()), controller(old.as_ref()));
+            let owners = owned.entry(key.namespace.clone()).or_default();
+            let emptied =
+                owners.get_mut(owner).is_some_and(|names| names.remove(&key.name).is_some() && names.is_empty());
+            if emptied {
+                owners.remove(owner);
+            }
+            if owners.is_empty() {
+                owned.remove(&key.namespace);
+            }
+        }
+        if let Some(new) = new {
+            let (key, owner) = (ObjectKey::of(new.as_ref()), controller(new.as_ref()));
+            let owners = owned.entry(key.namespace).or_default();
+            owners.entry(owner.to_owned()).or_default().insert(key.name, new.clone());
+        }
+    }
+
     pub(super) fn apply(&mut self, object: K) {
         let key = ObjectKey::of(&object);
         self.revision = self.revision.max(super::revision_of(&object));
@@ -86,6 +128,7 @@ impl<K: Resource> Cache<K> {
         let object = Arc::new(object);
         let old = names.insert(key.name.clone(), object.clone());
         self.len += usize::from(old.is_none());
+        self.note_owner(old.as_ref(), Some(&object));
         self.tell(key, old, Some(object));
     }
 
@@ -114,11 +157,58 @@ impl<K: Resource> Cache<K> {
             self.objects.remove(&key.namespace);
         }
         self.len -= 1;
+        self.note_owner(Some(&old), None);
         self.tell(key, Some(old), None);
     }
+}
+
+/// The name of the one owner that manages the object; empty without one.
+fn controller<K: Resource>(object: &K) -> &str {
+    let mut owners = object.meta().owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true)).map_or("", |owner| &owner.name)
 }
 
 fn same_revision<K: Resource>(left: &K, right: &K) -> bool {
     let (left, right) = (left.meta(), right.meta());
     left.uid == right.uid && left.resource_version.is_some() && left.resource_version == right.resource_version
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(name: &str, revision: u32, owner: Option<&str>) -> ConfigMap {
+        let owners = owner
+            .map(|name| json!([{ "apiVersion": "v1", "kind": "X", "name": name, "uid": name, "controller": true }]));
+        let metadata = json!({ "namespace": "ns", "name": name, "uid": name, "resourceVersion": revision.to_string(),
+            "ownerReferences": owners });
+        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    }
+
+    fn owned(cache: &Cache<ConfigMap>, owner: &str) -> Vec<String> {
+        let mut names: Vec<String> =
+            cache.iter_owned("ns", owner).filter_map(|object| object.metadata.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_index_of_owners_follows_what_comes_goes_and_changes_hands() {
+        let mut cache = Cache::default();
+        cache.apply(object("a", 1, Some("o")));
+        cache.index_owners();
+        cache.apply(object("b", 2, Some("o")));
+        cache.apply(object("c", 3, None));
+        assert_eq!((owned(&cache, "o"), owned(&cache, "")), (vec!["a".into(), "b".into()], vec!["c".to_owned()]));
+        cache.apply(object("a", 4, Some("p")));
+        cache.apply(object("c", 5, Some("p")));
+        cache.delete(&object("b", 6, Some("o")));
+        assert_eq!((owned(&cache, "o"), owned(&cache, "")), (vec![], Vec::<String>::new()));
+        assert_eq!(owned(&cache, "p"), ["a", "c"]);
+        cache.replace(Vec::new());
+        assert!(cache.owned.as_ref().is_some_and(HashMap::is_empty), "nothing is left behind");
+    }
 }

@@ -128,6 +128,14 @@ impl<K: Watched> Reflector<K> {
 }
 
 impl<K> Reflector<K> {
+    /// Keeps an index of who controls what from here on, for [`Reflector::list_owned`].
+    pub fn index_owners(&self)
+    where
+        K: kube::Resource,
+    {
+        self.cache.write().index_owners();
+    }
+
     /// Waits until the first list is complete. Also returns when the watch was cancelled before that: a caller that
     /// goes on then finds its own token cancelled.
     pub async fn synced(&self) {
@@ -153,6 +161,12 @@ impl<K> Reflector<K> {
     /// The objects of one namespace, in no order.
     pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         self.cache.read().iter_namespace(namespace).cloned().collect()
+    }
+
+    /// The objects of one namespace whose controller has that name, of whatever kind; with an empty name those without a
+    /// controller. Without [`Reflector::index_owners`] all of the namespace: the caller looks at the owner itself anyway.
+    pub fn list_owned(&self, namespace: &str, controller: &str) -> Vec<Arc<K>> {
+        self.cache.read().iter_owned(namespace, controller).cloned().collect()
     }
 
     /// Looks at every object under the cache's lock: `look` must be quick and must not call this reflector.

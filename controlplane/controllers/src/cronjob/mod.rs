@@ -61,7 +61,7 @@ impl Controller {
         if self.jobs.is_behind(&uid, &caches.jobs) || self.statuses.is_behind(&uid, &caches.cron_jobs) {
             return Ok(Some(LAG));
         }
-        let mut own = caches.jobs.list_namespace(&key.namespace);
+        let mut own = caches.jobs.list_owned(&key.namespace, &key.name);
         own.retain(|job| owner::is_controlled_by(&job.metadata, &cron.metadata));
         let plan = plan::plan(&cron, &own, api::now());
         let again = plan.again.and_then(|again| Duration::try_from(again).ok()).map(|again| again + SLACK);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Client, Error};
@@ -96,7 +97,8 @@ impl Controller {
         let selector =
             owner::selector(deployment.spec.as_ref().map(|spec| &spec.selector)).context("no valid selector")?;
         let mut own = Vec::new();
-        for set in self.context.caches.replica_sets.list_namespace(namespace) {
+        let (all, name) = (&self.context.caches.replica_sets, deployment.metadata.name.as_deref().unwrap_or_default());
+        for set in all.list_owned(namespace, name).into_iter().chain(all.list_owned(namespace, "")) {
             match owner::claim(&deployment.metadata, &selector, &set.metadata) {
                 Claim::Keep => own.push(set),
                 Claim::Adopt => {
@@ -138,10 +140,14 @@ impl Controller {
         let new = revision::find_new(deployment, sets);
         let old = sets.iter().filter(|set| new.as_ref().is_none_or(|new| new.metadata.uid != set.metadata.uid));
         let old: Vec<&ReplicaSet> = old.map(AsRef::as_ref).collect();
-        let pods =
-            self.context.caches.pods.list_namespace(deployment.metadata.namespace.as_deref().unwrap_or_default());
-        let mut running = pods.iter().filter(|pod| !pods::is_terminal(pod));
-        running.any(|pod| old.iter().any(|set| owner::is_controlled_by(&pod.metadata, &set.metadata)))
+        let (all, namespace) =
+            (&self.context.caches.pods, deployment.metadata.namespace.as_deref().unwrap_or_default());
+        let runs = |set: &&ReplicaSet| {
+            let pods = all.list_owned(namespace, set.metadata.name.as_deref().unwrap_or_default());
+            let own = |pod: &Arc<Pod>| owner::is_controlled_by(&pod.metadata, &set.metadata);
+            pods.iter().any(|pod| !pods::is_terminal(pod) && own(pod))
+        };
+        old.iter().any(runs)
     }
 
     fn deployments(&self, deployment: &Deployment) -> kube::Api<Deployment> {

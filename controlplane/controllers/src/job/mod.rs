@@ -92,7 +92,7 @@ impl Controller {
     /// Pods of a Job that is gone or done need not be counted any more.
     async fn release_orphans(&self, key: &ObjectKey, job: Option<&Job>) -> anyhow::Result<()> {
         let live = job.filter(|job| !plan::is_finished(job.status.as_ref())).and_then(|job| job.metadata.uid.as_ref());
-        for pod in self.context.caches.pods.list_namespace(&key.namespace) {
+        for pod in self.context.caches.pods.list_owned(&key.namespace, &key.name) {
             let owner = owner::controller_of(&pod.metadata);
             let own =
                 owner.is_some_and(|owner| owner.kind == "Job" && owner.name == key.name && Some(&owner.uid) != live);

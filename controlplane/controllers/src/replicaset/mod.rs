@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use pintle_client::events::reference;
@@ -163,19 +163,18 @@ impl<K: Replicated> Controller<K> {
     /// The pods of every set with the same owner, this one included.
     fn related(&self, set: &ReplicaSet) -> Vec<Arc<Pod>> {
         let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        let owner = owner::controller_of(&set.metadata).map(|owner| owner.uid.as_str());
-        let sets = self.context.caches.replica_sets.list_namespace(namespace);
-        let sibling =
-            |other: &ReplicaSet| owner::controller_of(&other.metadata).map(|owner| owner.uid.as_str()) == owner;
-        let uids: HashSet<&str> = match owner {
-            Some(_) => {
-                sets.iter().filter(|other| sibling(other)).filter_map(|set| set.metadata.uid.as_deref()).collect()
-            }
-            None => set.metadata.uid.as_deref().into_iter().collect(),
+        let caches = &self.context.caches;
+        let of = |set: &ObjectMeta| {
+            let mut pods = caches.pods.list_owned(namespace, set.name.as_deref().unwrap_or_default());
+            pods.retain(|pod| owner::is_controlled_by(&pod.metadata, set));
+            pods
         };
-        let mut pods = self.context.caches.pods.list_namespace(namespace);
-        pods.retain(|pod| owner::controller_of(&pod.metadata).is_some_and(|owner| uids.contains(owner.uid.as_str())));
-        pods
+        let Some(owner) = owner::controller_of(&set.metadata) else { return of(&set.metadata) };
+        let sets = caches.replica_sets.list_owned(namespace, &owner.name);
+        let sibling = |other: &&Arc<ReplicaSet>| {
+            owner::controller_of(&other.metadata).is_some_and(|controller| controller.uid == owner.uid)
+        };
+        sets.iter().filter(sibling).flat_map(|set| of(&set.metadata)).collect()
     }
 
     async fn report(&self, owner: &K, status: ReplicaSetStatus) -> anyhow::Result<()> {
