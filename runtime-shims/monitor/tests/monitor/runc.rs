@@ -55,9 +55,15 @@ impl Bundle<'_> {
     fn exec(&self, id: &str, stdio: Stdio, script: &str) -> Run {
         let pid_file = self.place.file(&format!("{id}.pid"));
         let terminal = matches!(stdio, Stdio::Terminal { .. });
-        let mut argv = self.line(&["exec", "--detach", "--pid-file", text(&pid_file)], terminal);
-        argv.extend(terminal.then(|| OsString::from("--tty")));
-        argv.extend([&self.name, "/bin/sh", "-c", script].map(OsString::from));
+        let file = self.place.file(&format!("{id}.json"));
+        let process = format!(
+            r#"{{"terminal":{terminal},"user":{{"uid":0,"gid":0}},"cwd":"/","env":["PATH=/bin"],
+            "args":["/bin/sh","-c","{script}"]}}"#
+        );
+        fs::write(&file, process).unwrap();
+        let words = ["exec", "--process", text(&file), "--detach", "--pid-file", text(&pid_file)];
+        let mut argv = self.line(&words, terminal);
+        argv.push(self.name.clone().into());
         Run { stdio, ..Run::new(id, argv, &pid_file) }
     }
 
