@@ -189,7 +189,7 @@ pub fn between(
     let child = spawn(middle, || {
         let made = (|| {
             if cgroup.version() == Version::V1 {
-                cgroup.join(0)?;
+                cgroup.join()?;
             }
             way()?;
             let birth = Birth { flags: birth.flags | libc::CLONE_PARENT as u64, ..birth };
