@@ -64,7 +64,7 @@ fn attach(
     let pair = Pair { outer: &outer, inner: &attachment.ifname, mac, outer_mac, mtu: conf.mtu };
     let bandwidth = conf.runtime_config.bandwidth.as_ref();
     namespace::run(None, || async {
-        let host = Links::open()?;
+        let (host, events) = Links::open_watching()?;
         let bridge = bridge(&host, conf, ranges).await?;
         let index = make_pair(&host, &pair, namespace, &bridge).await?;
         if let Some(limit) = bandwidth.and_then(Limit::ingress) {
@@ -77,6 +77,7 @@ fn attach(
         if let Some(limit) = bandwidth.and_then(Limit::egress) {
             pod.shape(inner.index, limit).await?;
         }
+        events.until_up(index).await;
         let outer = Interface { name: outer.clone(), mac: shown_mac(&pair.outer_mac), ..Interface::default() };
         Ok(Attached { bridge, outer, inner })
     })

@@ -5,21 +5,28 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressHeaderFlags;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State};
 use netlink_packet_route::route::RouteScope;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 use rtnetlink::packet_core::{
     DefaultNla, ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
-use rtnetlink::{Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{
+    Error, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, MulticastGroup, RouteMessageBuilder,
+};
 
 use crate::error::{Code, Context, Result};
 use crate::range::whole;
 use crate::shaping::Limit;
+
+/// For a link to pass packets.
+const UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// A link as far as results tell of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +48,14 @@ impl Links {
             rtnetlink::new_connection().context(Code::Network, || "cannot open netlink".into())?;
         tokio::spawn(connection);
         Ok(Self { handle })
+    }
+
+    /// As [`Links::open`], and what happens to links from now on.
+    pub fn open_watching() -> Result<(Self, Events)> {
+        let opened = rtnetlink::new_multicast_connection(&[MulticastGroup::Link]);
+        let (connection, handle, messages) = opened.context(Code::Network, || "cannot open netlink".into())?;
+        tokio::spawn(connection);
+        Ok((Self { handle }, Events(Box::pin(messages.map(|(message, _)| message)))))
     }
 
     pub async fn find(&self, name: &str) -> Result<Option<Link>> {
@@ -181,6 +196,30 @@ impl Links {
     pub async fn must_find(&self, name: &str) -> Result<Link> {
         let missing = crate::error::CniError::new(Code::Network, format!("there is no link {name}"));
         self.find(name).await?.ok_or(missing)
+    }
+}
+
+/// What happens to links.
+pub struct Events(Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>>>>);
+
+impl Events {
+    /// Until the link passes packets: the kernel activates a queue and a bridge's port somewhat after both ends are up,
+    /// and drops what is sent before. Not for long: a link that never does is found by CHECK.
+    pub async fn until_up(mut self, index: u32) {
+        let is_up = |message: &NetlinkMessage<RouteNetlinkMessage>| match &message.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) if link.header.index == index => {
+                link.attributes.contains(&LinkAttribute::OperState(State::Up))
+            }
+            _ => false,
+        };
+        let come = async {
+            while let Some(message) = self.0.next().await {
+                if is_up(&message) {
+                    return;
+                }
+            }
+        };
+        let _late = tokio::time::timeout(UP_WITHIN, come).await;
     }
 }
 

@@ -12,7 +12,8 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockProtocol, SockType,
 use nix::sys::socket::{SockaddrStorage, bind, connect, listen, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-const PATIENCE: Duration = Duration::from_millis(700);
+/// A busy machine may lose a first packet to a queue that is not there yet: long enough for a second one.
+const PATIENCE: Duration = Duration::from_millis(2500);
 
 /// A transport with connections: TCP and SCTP's sockets are used alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
