@@ -21,8 +21,10 @@ down: build
 reset: build
 	$(PINTLE) reset --yes
 
+# libseccomp goes into the program: a machine it runs on need not have it
 build: packages toolchain
-	$(CARGO) build --release --locked
+	LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=$$(dirname $$($(CC) -print-file-name=libseccomp.a)) \
+		$(CARGO) build --release --locked
 
 install: build
 	install -D -m 0755 $(PINTLE) $(DESTDIR)$(PREFIX)/bin/pintle
