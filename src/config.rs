@@ -9,6 +9,8 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Deserialize;
 
+use crate::cri::Choice;
+
 /// Where a configuration file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/pintle/config.yaml";
 
@@ -60,9 +62,12 @@ pub struct Settings {
     /// Ports for NodePort Services [default: 30000-32767]
     #[arg(long, value_name = "FROM-TO")]
     pub service_node_port_range: Option<String>,
+    /// What runs containers: auto, embedded, containerd (one of Pintle's own), or the socket of one that is there
+    /// [default: auto: the embedded runtime, where no containerRuntimeEndpoint is named]
+    #[arg(long, value_name = "RUNTIME")]
+    pub runtime: Option<String>,
     /// A CRI runtime that is there already, `unix:///run/containerd/containerd.sock`; or a containerd whose CRI is off,
     /// as Docker ships it, `containerd-native:///run/containerd/containerd.sock`
-    /// [default: a containerd of Pintle's own]
     #[arg(long, value_name = "SOCKET")]
     pub container_runtime_endpoint: Option<String>,
     /// A KubeletConfiguration file for the settings of the kubelet that have no flag here
@@ -100,7 +105,7 @@ pub struct Config {
     pub cluster_dns: Ipv4Addr,
     pub cluster_domain: String,
     pub node_ports: (u16, u16),
-    pub runtime_endpoint: Option<String>,
+    pub runtime: Choice,
     pub kubelet_config: Option<PathBuf>,
     pub pod_manifest_path: PathBuf,
     pub kubelet_root_dir: PathBuf,
@@ -145,6 +150,7 @@ impl Settings {
             cluster_dns: self.cluster_dns.or(below.cluster_dns),
             cluster_domain: self.cluster_domain.or(below.cluster_domain),
             service_node_port_range: self.service_node_port_range.or(below.service_node_port_range),
+            runtime: self.runtime.or(below.runtime),
             container_runtime_endpoint: self.container_runtime_endpoint.or(below.container_runtime_endpoint),
             kubelet_config: self.kubelet_config.or(below.kubelet_config),
             pod_manifest_path: self.pod_manifest_path.or(below.pod_manifest_path),
@@ -187,7 +193,7 @@ impl Settings {
             cluster_dns,
             cluster_domain: self.cluster_domain.unwrap_or_else(|| "cluster.local".into()),
             node_ports: node_ports(self.service_node_port_range.as_deref().unwrap_or("30000-32767"))?,
-            runtime_endpoint: self.container_runtime_endpoint,
+            runtime: Choice::parse(self.runtime, self.container_runtime_endpoint)?,
             kubelet_config: self.kubelet_config,
             pod_manifest_path: path(self.pod_manifest_path, "/etc/kubernetes/manifests"),
             kubelet_root_dir: path(self.kubelet_root_dir, "/var/lib/kubelet"),

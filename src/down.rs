@@ -10,10 +10,11 @@ use futures::{StreamExt as _, stream};
 use nix::fcntl::{Flock, FlockArg};
 use pintle_cri::Runtime;
 use pintle_cri::v1::{ListPodSandboxRequest, PodSandbox, RemovePodSandboxRequest, StopPodSandboxRequest};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::parts;
 use crate::progress::Progress;
+use crate::{cri, parts};
 
 /// How long the process may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -51,12 +52,17 @@ pub async fn process(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// Stops and removes every sandbox of the runtime; nothing to do where the runtime does not run.
+/// Stops and removes every sandbox; nothing to do where no runtime ever had one.
 pub async fn pods(config: &Config) -> anyhow::Result<()> {
-    if config.runtime_endpoint.is_none() && !parts::containerd(config).has_state() {
-        return Ok(());
+    let stop = CancellationToken::new();
+    let _stopped = stop.clone().drop_guard();
+    for runtime in cri::with_pods(config, &stop).await? {
+        pods_of(runtime).await?;
     }
-    let mut runtime = parts::runtime(config).await?;
+    Ok(())
+}
+
+async fn pods_of(mut runtime: Runtime) -> anyhow::Result<()> {
     let listed = runtime.runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await;
     let sandboxes = listed.context("listing the pods' sandboxes")?.into_inner().items;
     let stopping = sandboxes.into_iter().map(|sandbox| remove(runtime.clone(), sandbox));

@@ -108,7 +108,7 @@ pub async fn run(images: Images) -> Result<()> {
     }
 }
 
-fn registries(file: Option<&Path>) -> Result<Config> {
+pub fn registries(file: Option<&Path>) -> Result<Config> {
     let path = file.unwrap_or(Path::new(REGISTRIES));
     if file.is_none() && !path.exists() {
         return Ok(Config::default());

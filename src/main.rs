@@ -4,6 +4,7 @@
 
 mod config;
 mod containerd;
+mod cri;
 mod detach;
 mod down;
 mod host;

@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::containerd::Containerd;
+use crate::cri::{self, Choice};
 use crate::identity::Identity;
-use crate::native;
 
 /// A node that is not Ready after this is reported rather than waited for.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -141,25 +141,26 @@ pub fn containerd(config: &Config) -> Containerd {
     }
 }
 
-/// Where the CRI runtime listens.
-pub fn runtime_endpoint(config: &Config) -> String {
-    let own = || format!("unix://{}", containerd(config).socket().display());
-    config.runtime_endpoint.clone().unwrap_or_else(own)
+/// A connection to the runtime, which is started first where it is ours. The embedded one serves its socket as well.
+pub async fn runtime(config: &Config, parts: &mut Parts) -> anyhow::Result<pintle_cri::Runtime> {
+    match &config.runtime {
+        Choice::Endpoint(named) => cri::endpoint(config, named).await,
+        Choice::Containerd => own_containerd(config).await,
+        Choice::Embedded => {
+            let embedded = cri::embedded(config, parts.stop.clone()).await?;
+            let (serving, socket, stop) = (embedded.clone(), cri::socket(config), parts.stop.clone());
+            parts.add("container runtime", async move { serving.serve(&socket, stop).await });
+            cri::in_process(&embedded).await
+        }
+    }
 }
 
-/// A connection to the runtime, which is started first where it is ours.
-pub async fn runtime(config: &Config) -> anyhow::Result<pintle_cri::Runtime> {
-    let endpoint = runtime_endpoint(config);
-    if let Some(socket) = native::socket(&endpoint) {
-        return native::connect(config, socket).await;
-    }
-    if config.runtime_endpoint.is_some() {
-        return pintle_cri::connect(&endpoint).await;
-    }
+/// A connection to the containerd of Pintle's own, started where it does not run.
+pub async fn own_containerd(config: &Config) -> anyhow::Result<pintle_cri::Runtime> {
     let containerd = containerd(config);
     link_cni_plugins(config, &containerd.cni_bin_dir)?;
     containerd.ensure().await?;
-    let runtime = initialized(&endpoint).await?;
+    let runtime = initialized(&format!("unix://{}", containerd.socket().display())).await?;
     runtime.ensure_sandbox_image().await?;
     Ok(runtime)
 }

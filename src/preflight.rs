@@ -4,6 +4,7 @@
 //! Must not know: how anything is started.
 
 use crate::config::Config;
+use crate::cri::Choice;
 use crate::machine::{self, Cgroups};
 
 /// What preflight looked at.
@@ -29,7 +30,7 @@ const LEAST_CLOCK: i64 = 1_735_689_600;
 
 pub fn look(config: &Config) -> Facts {
     let ports = [(config.secure_port, "the API server"), (config.kubelet_port, "the kubelet")];
-    let wanted: &[&'static str] = if config.runtime_endpoint.is_none() { &["containerd", "runc"] } else { &[] };
+    let wanted: &[&'static str] = if config.runtime == Choice::Containerd { &["containerd", "runc"] } else { &[] };
     Facts {
         root: nix::unistd::geteuid().is_root(),
         cgroups: machine::cgroups(),

@@ -79,12 +79,12 @@ fn unescape(text: &str) -> PathBuf {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\").into()
 }
 
-/// The pods' cgroups, in every hierarchy.
+/// The cgroups of pods and of the monitors that watch over them, in every hierarchy.
 fn cgroups(removed: &mut Removed) -> anyhow::Result<()> {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root.to_owned()]) {
-        for name in ["kubepods", "kubepods.slice"] {
+        for name in ["kubepods", "kubepods.slice", "pintle-monitors", "pintle"] {
             let dir = hierarchy.join(name);
             if dir.is_dir() {
                 match remove_cgroup(&dir) {

@@ -41,6 +41,9 @@ pub struct Settings {
     /// An OCI runtime for pods whose RuntimeClass names this handler; may be given more than once
     #[arg(long, value_name = "NAME=PATH", value_parser = handler)]
     handler: Vec<(String, PathBuf)>,
+    /// Registries: mirrors, plain HTTP, certificates, credentials [default: /etc/pintle/registries.yaml, where it is there]
+    #[arg(long, value_name = "FILE")]
+    registries: Option<PathBuf>,
     /// The cgroup of the programs that watch over containers
     #[arg(long, value_name = "PATH", default_value = "/pintle-monitors")]
     monitors_cgroup: String,
@@ -74,12 +77,20 @@ fn config(settings: Settings) -> anyhow::Result<Config> {
         config.cni_bin_dirs = settings.cni_bin_dir;
     }
     config.handlers = handlers(settings.handler);
+    config.images = crate::images::registries(settings.registries.as_deref())?;
     config.monitors_cgroup = settings.monitors_cgroup;
     Ok(config)
 }
 
 fn handlers(named: Vec<(String, PathBuf)>) -> BTreeMap<String, Vec<OsString>> {
     named.into_iter().map(|(name, path)| (name, vec![path.into_os_string()])).collect()
+}
+
+/// Other OCI runtimes of this machine, each a handler of its own name for RuntimeClasses.
+pub fn installed_handlers() -> BTreeMap<String, Vec<OsString>> {
+    const KNOWN: [&str; 5] = ["crun", "kata-runtime", "runc", "runsc", "youki"];
+    let there = KNOWN.iter().filter_map(|name| Some(((*name).to_owned(), crate::machine::program(name)?)));
+    handlers(there.collect())
 }
 
 /// This program's own OCI runtime.

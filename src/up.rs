@@ -73,7 +73,7 @@ async fn start(config: &Config, progress: &Progress, parts: &mut Parts) -> anyho
     let identity = progress.step("certificates and keys", async { Identity::prepare(config) }).await?;
     let cluster = progress.step("API server", parts::apiserver(config, identity, parts)).await?;
     parts::control_plane(config, &cluster, parts)?;
-    let runtime = progress.step("container runtime", parts::runtime(config)).await?;
+    let runtime = progress.step("container runtime", parts::runtime(config, parts)).await?;
     parts::node(config, &cluster, runtime, parts)?;
     let admin = cluster.client(UserInfo::apiserver());
     progress.step("cluster DNS", parts::dns_service(config, admin.clone())).await?;

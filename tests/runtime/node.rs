@@ -50,8 +50,10 @@ impl Node {
         let log = File::options().create(true).append(true).open(log_file()).expect("a log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pintle"));
         command.args(["runtime", "--log", "info,pintle_oci=debug"]);
-        // `RUNTIME_OCI=/usr/bin/crun cargo test …` tells the stories with another
-        command.args(["--oci-runtime", &std::env::var("RUNTIME_OCI").unwrap_or_else(|_| "/usr/sbin/runc".into())]);
+        // `RUNTIME_OCI=/usr/sbin/runc cargo test …` tells the stories with another OCI runtime
+        if let Ok(other) = std::env::var("RUNTIME_OCI") {
+            command.args(["--oci-runtime", &other]);
+        }
         let child = command.stdout(log.try_clone().expect("the log")).stderr(log).stdin(Stdio::null()).spawn();
         self.runtime = Some(child.expect("pintle"));
         let started = Instant::now();

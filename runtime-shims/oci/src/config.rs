@@ -42,6 +42,7 @@ impl Config {
     /// The usual settings around two folders and Pintle's own OCI runtime.
     pub fn new(root: PathBuf, state: PathBuf, launcher: Vec<OsString>) -> Self {
         Self {
+            import_dir: Some(root.join("import")),
             root,
             state,
             namespaces: launcher.clone(),
@@ -50,7 +51,6 @@ impl Config {
             cni_bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
             handlers: BTreeMap::new(),
             images: pintle_images::Config::default(),
-            import_dir: None,
             cgroup_root: "/sys/fs/cgroup".into(),
             monitors_cgroup: "/pintle-monitors".into(),
             streaming: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

@@ -128,6 +128,7 @@ impl Runtime {
             network,
         });
         recover::run(&shared, broken_sandboxes.into_iter().chain(broken_containers).collect()).await?;
+        import(&shared);
         Ok(Self { shared })
     }
 
@@ -148,4 +149,21 @@ impl Runtime {
     pub async fn serve(&self, socket: &Path, stop: CancellationToken) -> anyhow::Result<()> {
         service::listen::serve(self.service(), socket, stop).await
     }
+}
+
+/// Imports the archives of the configured folder beside everything else; those that were imported before cost nothing.
+fn import(shared: &Arc<Shared>) {
+    let Some(dir) = shared.config.import_dir.clone().filter(|dir| dir.is_dir()) else { return };
+    let (shared, now) = (shared.clone(), tokio::runtime::Handle::current());
+    tokio::task::spawn_blocking(move || {
+        let imported = now.block_on(shared.images.import_folder(&dir));
+        let imported =
+            imported.inspect_err(|error| tracing::warn!(dir = %dir.display(), "images are not imported: {error}"));
+        for (archive, outcome) in imported.unwrap_or_default() {
+            match outcome {
+                Ok(images) => tracing::info!(archive = %archive.display(), images = images.len(), "imported"),
+                Err(error) => tracing::warn!(archive = %archive.display(), "not imported: {error}"),
+            }
+        }
+    });
 }

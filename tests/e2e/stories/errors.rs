@@ -37,7 +37,7 @@ pub fn an_image_that_does_not_exist_is_told(cluster: &mut Cluster) {
 
 pub fn a_registry_that_is_not_there_is_told(cluster: &mut Cluster) {
     let events = is_not_pulled(cluster, "lost", "127.0.0.1:1/lost:1");
-    assert!(events.contains("connection refused"), "{events}");
+    assert!(events.to_lowercase().contains("connection refused"), "{events}");
 }
 
 /// The pod's image is tried, and tried again later, in upstream's words; its events.

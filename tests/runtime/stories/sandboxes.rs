@@ -15,6 +15,7 @@ pub const STORIES: &[(&str, Story)] = &[
     ("two_pods_reach_each_other", |node| reach(node).boxed_local()),
     ("a_shared_process_namespace_has_a_first_process_of_its_own", |node| shared_pids(node).boxed_local()),
     ("sysctls_hold_in_the_pod_alone", |node| sysctls(node).boxed_local()),
+    ("a_pod_in_a_user_namespace_is_nobody_on_the_host", |node| user_namespace(node).boxed_local()),
     ("images_are_mounted_as_volumes", |node| image_volume(node).boxed_local()),
 ];
 
@@ -84,6 +85,20 @@ async fn sysctls(node: &mut Node) {
     config.linux.as_mut().expect("linux").sysctls.insert("net.core.somaxconn".into(), "321".into());
     let request = v1::RunPodSandboxRequest { config: Some(config), ..Default::default() };
     assert_eq!(node.cri().run_pod_sandbox(request).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+}
+
+async fn user_namespace(node: &mut Node) {
+    let mut config = pod_config("mapped");
+    let ids = vec![v1::IdMapping { host_id: 200_000, container_id: 0, length: 65_536 }];
+    security(&mut config).userns_options =
+        Some(v1::UserNamespace { mode: NamespaceMode::Pod.into(), uids: ids.clone(), gids: ids });
+    let pod = node.run_pod(config).await;
+    let id = node.run(&pod, "main", "sleep 1000").await;
+    assert_eq!(node.output(&id, "id -u; touch /file; stat -c %u /file /bin").await, "0\n0\n0");
+    let written = std::fs::metadata(format!("/var/lib/pintle/runtime/containers/{id}/upper/file")).expect("a file");
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&written), 200_000);
+    assert_eq!(node.output(&id, "cat /proc/self/uid_map").await.split_whitespace().nth(1), Some("200000"));
+    node.remove_pod(&pod).await;
 }
 
 async fn image_volume(node: &mut Node) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use pintle_bundle::{cgroup_path, stop_signal};
+use pintle_bundle::{cgroup_path, sandbox_namespaces, stop_signal};
 use pintle_cri::v1;
 use pintle_cri::v1::ContainerEventType as Event;
 
@@ -80,7 +80,13 @@ async fn make(
     shared.images.hold(image.id.as_str(), &entry.id)?;
     let layers = shared.images.layers(image.id.as_str()).await?;
     let snapshot = Snapshot::of(entry.dir());
-    snapshot.mount(&layers)?;
+    match sandbox_namespaces(&sandbox.now().config)?.user {
+        Some(users) => {
+            let namespace = shared.namespaces_of(&sandbox.id).join("user");
+            snapshot.mount_mapped(&layers, &namespace, plan::root_of(&users))?;
+        }
+        None => snapshot.mount(&layers)?,
+    }
     let volumes = bundle::image_mounts(shared, entry).await?;
     let made = bundle::write(shared, sandbox, entry, image, &snapshot, &volumes)?;
     if !entry.now().log_path.is_empty() {

@@ -35,7 +35,7 @@ pub async fn exec_sync(shared: &Arc<Shared>, request: ExecSyncRequest) -> Result
     let (mut stdout, mut stderr) = (Collected::new(stdout), Collected::new(stderr));
     let session = match target.begin(ends, wanted).await {
         Ok(session) => session,
-        Err(error) => return Err(refused(error, stderr).await),
+        Err(error) => return Err(Error::Failed(error.context("failed to exec in container"))),
     };
     let run = async {
         let end = async {
@@ -63,16 +63,6 @@ pub async fn exec_sync(shared: &Arc<Shared>, request: ExecSyncRequest) -> Result
     let (stdout, mut stderr) = (stdout.bytes, stderr.bytes);
     stderr.truncate(MOST_OUTPUT.saturating_sub(stdout.len()));
     Ok(ExecSyncResponse { stdout, stderr, exit_code: code.unwrap_or_default() })
-}
-
-/// What the OCI runtime complained of went to the command's output.
-async fn refused(error: anyhow::Error, mut stderr: Collected) -> Error {
-    let complaint = tokio::time::timeout(OUTPUT_AFTER_END, stderr.fill()).await;
-    let text = crate::drivers::launcher::complaint(&stderr.bytes);
-    match complaint {
-        Ok(()) if !text.is_empty() => Error::Failed(anyhow::anyhow!("failed to exec in container: {text}")),
-        _ => Error::Failed(error.context("failed to exec in container")),
-    }
 }
 
 fn output() -> Result<(pipe::Receiver, std::os::fd::OwnedFd)> {

@@ -16,7 +16,7 @@ use pintle_monitor::{Attach, Monitor, Run, Stdio};
 use tokio::sync::oneshot;
 
 use super::bundle;
-use crate::drivers::monitors;
+use crate::drivers::{launcher, monitors};
 use crate::error::Result;
 use crate::plan;
 use crate::runtime::Shared;
@@ -79,10 +79,11 @@ impl Target {
         let process = exec_process(&bundle::read(&self.container)?, argv, tty)?;
         let id = format!("exec-{}", plan::id(rand::random()));
         let state = self.shared.state_of(&record.sandbox_id);
-        let (file, pid_file) = (state.join(format!("{id}.json")), state.join(format!("{id}.pid")));
+        let file_of = |kind: &str| state.join(format!("{id}.{kind}"));
+        let (file, pid_file, log) = (file_of("json"), file_of("pid"), file_of("log"));
         bundle::write_json(&file, &process)?;
         let handler = self.shared.sandboxes.get(&record.sandbox_id)?.now().handler.clone();
-        let line = self.shared.launcher(&handler)?.exec(&file, &pid_file, tty, &record.id);
+        let line = self.shared.launcher(&handler)?.exec(&file, &pid_file, &log, tty, &record.id);
         let end = self.shared.commands.expect(&record.sandbox_id, &id);
         let (stdio, attach) = if tty {
             let stdin = ends.stdin.is_some();
@@ -95,12 +96,13 @@ impl Target {
             let fds = [or_nothing(ends.stdin)?, or_nothing(ends.stdout)?, or_nothing(ends.stderr)?];
             (Stdio::Fds(fds), Attach::default())
         };
-        let command = Command { id, files: vec![file, pid_file.clone()], end: end.shared() };
+        let command = Command { id, files: vec![file, pid_file.clone(), log.clone()], end: end.shared() };
         let run = Run { stdio, attach, ..monitors::run(&command.id, line, pid_file) };
         if let Err(error) = monitor.run(run).await {
+            let complaint = launcher::complaint(&std::fs::read(&log).unwrap_or_default());
             self.shared.commands.forget(&command.id);
             command.clean_up();
-            return Err(error.into());
+            return Err(if complaint.is_empty() { error.into() } else { anyhow::anyhow!(complaint).into() });
         }
         Ok(command)
     }

@@ -10,7 +10,7 @@ use pintle_cri::v1::{ContainerEventType as Event, ContainerState};
 use pintle_monitor::{Run, Stdio};
 
 use crate::clock;
-use crate::drivers::launcher::Launcher;
+use crate::drivers::launcher::{self, Launcher};
 use crate::drivers::monitors;
 use crate::error::Result;
 use crate::plan::lifecycle::{self, End};
@@ -63,7 +63,7 @@ async fn run(
         },
         ..monitors::run(&entry.id, launcher.create(entry.dir(), &pid_file, config.tty, &entry.id), pid_file)
     });
-    let pid = started.await?.pid;
+    let pid = started.await.map_err(complaint)?.pid;
     // the monitor may tell of the end from here on; it waits for its turn
     entry.change(|record| {
         record.pid = pid;
@@ -71,4 +71,14 @@ async fn run(
         record.state = ContainerState::ContainerRunning.into();
     })?;
     launcher.start(&entry.id).await.context("starting the container's program")
+}
+
+/// Of what the OCI runtime wrote, its message alone.
+fn complaint(error: pintle_monitor::Error) -> anyhow::Error {
+    match &error {
+        pintle_monitor::Error::Failed(failure) if !failure.text.is_empty() => {
+            anyhow::anyhow!(launcher::complaint(failure.text.as_bytes()))
+        }
+        _ => error.into(),
+    }
 }

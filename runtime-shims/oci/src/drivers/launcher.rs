@@ -46,9 +46,11 @@ impl Launcher {
         self.for_monitor(&head, &[], pid_file, console, id)
     }
 
-    /// `exec` of the process in a file, for the monitor.
-    pub fn exec(&self, process: &Path, pid_file: &Path, console: bool, id: &str) -> Vec<OsString> {
-        let head = [OsStr::new("exec"), "--process".as_ref(), process.as_ref()];
+    /// `exec` of the process in a file, for the monitor. What goes wrong is written to `log`: the command's own output
+    /// may be the client's.
+    pub fn exec(&self, process: &Path, pid_file: &Path, log: &Path, console: bool, id: &str) -> Vec<OsString> {
+        let log = [OsStr::new("--log"), log.as_os_str()];
+        let head = [&log[..], &[OsStr::new("exec"), "--process".as_ref(), process.as_ref()]].concat();
         self.for_monitor(&head, &["--detach".as_ref()], pid_file, console, id)
     }
 

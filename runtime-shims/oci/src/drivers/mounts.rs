@@ -12,6 +12,8 @@ use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use super::idmap::Mapped;
+
 /// The kernel takes no more than a page of options.
 const MOST_OPTIONS: usize = 4095;
 
@@ -30,13 +32,19 @@ impl Snapshot {
         Self { root: dir.join("rootfs"), upper: dir.join("upper"), work: dir.join("work") }
     }
 
-    /// Mounts `layers` (the topmost first) below the container's own. Mounting it again is no error.
+    /// As [`Snapshot::mount`], for users who are others on the host: what belongs to the host's root in the layers
+    /// belongs to theirs (`root`: user and group).
+    pub fn mount_mapped(&self, layers: &[PathBuf], namespace: &Path, root: (u32, u32)) -> anyhow::Result<()> {
+        let mapped = Mapped::new(layers, namespace)?;
+        make_dir(&self.upper)?;
+        std::os::unix::fs::chown(&self.upper, Some(root.0), Some(root.1)).context("giving a folder to mapped users")?;
+        self.mount(&mapped.paths())
+    }
+
+    /// Mounts `layers` (the topmost first) below the container's own.
     pub fn mount(&self, layers: &[PathBuf]) -> anyhow::Result<()> {
         for dir in [&self.root, &self.upper, &self.work] {
             make_dir(dir)?;
-        }
-        if is_mounted(&self.root)? {
-            return Ok(());
         }
         let options = self.options(layers);
         anyhow::ensure!(options.len() <= MOST_OPTIONS, "{} layers are too many to mount", layers.len());
@@ -67,13 +75,6 @@ fn make_dir(dir: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made.with_context(|| format!("making {}", dir.display())),
     }
-}
-
-/// Whether something is mounted exactly there.
-pub fn is_mounted(path: &Path) -> anyhow::Result<bool> {
-    let (Some(parent), Ok(here)) = (path.parent(), nix::sys::stat::lstat(path)) else { return Ok(false) };
-    let above = nix::sys::stat::lstat(parent).with_context(|| format!("looking at {}", parent.display()))?;
-    Ok(here.st_dev != above.st_dev)
 }
 
 /// A sandbox's `/dev/shm`, of containerd's size.

@@ -2,6 +2,9 @@
 //!
 //! Pure. Must not know: files, processes, clocks.
 
+use oci_spec::runtime::LinuxIdMapping;
+use pintle_bundle::UserMappings;
+
 pub mod credentials;
 pub mod filter;
 pub mod lifecycle;
@@ -15,6 +18,15 @@ pub fn id(random: [u8; 32]) -> String {
         }
         id
     })
+}
+
+/// Who on the host the root of a user namespace is: user and group. Without a mapping of it, the host's nobody.
+pub fn root_of(users: &UserMappings) -> (u32, u32) {
+    const NOBODY: u32 = 65_534;
+    let of = |mappings: &[LinuxIdMapping]| {
+        mappings.iter().find(|it| it.container_id() == 0).map_or(NOBODY, LinuxIdMapping::host_id)
+    };
+    (of(&users.uids), of(&users.gids))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -85,6 +86,8 @@ impl<R: Record> Table<R> {
     /// Reads what is in `dir`. A folder whose record cannot be read is given back by its path, to be cleaned up.
     pub fn open(dir: PathBuf) -> io::Result<(Self, Vec<PathBuf>)> {
         fs::create_dir_all(&dir)?;
+        // users of a user namespace must get through to their root, and nobody needs to look around
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o711))?;
         let table = Self { dir, inner: Mutex::new(Inner { entries: HashMap::new(), names: HashMap::new() }) };
         let mut broken = Vec::new();
         for folder in fs::read_dir(&table.dir)? {

@@ -1,0 +1,120 @@
+//! Which container runtime the node uses: the embedded one, a containerd of Pintle's own, or one that is there.
+//!
+//! Must not know: what is run in it.
+
+use std::path::PathBuf;
+
+use pintle_cri::{Channel, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::{native, parts, runtime};
+
+/// The choice, as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    Embedded,
+    /// Started and kept by Pintle.
+    Containerd,
+    /// Somebody else's: `unix://…` or `containerd-native://…`.
+    Endpoint(String),
+}
+
+impl Choice {
+    /// `auto` is the endpoint where one is named, else the embedded runtime.
+    pub fn parse(runtime: Option<String>, endpoint: Option<String>) -> anyhow::Result<Self> {
+        match (runtime.as_deref(), endpoint) {
+            (None | Some("auto"), Some(endpoint)) => Ok(Self::Endpoint(endpoint)),
+            (None | Some("auto" | "embedded"), None) => Ok(Self::Embedded),
+            (Some("containerd"), None) => Ok(Self::Containerd),
+            (Some(named @ ("embedded" | "containerd")), Some(_)) => {
+                anyhow::bail!("runtime: {named} is no runtime that has a containerRuntimeEndpoint: give one of the two")
+            }
+            (Some(endpoint), None) if endpoint.contains(":/") || endpoint.starts_with('/') => {
+                Ok(Self::Endpoint(endpoint.to_owned()))
+            }
+            (Some(other), _) => {
+                anyhow::bail!(
+                    "runtime: {other:?} is not auto, embedded, containerd or a socket such as unix:///run/x.sock"
+                )
+            }
+        }
+    }
+}
+
+/// Where the embedded runtime keeps things that outlive the machine.
+pub fn root(config: &Config) -> PathBuf {
+    config.data_dir.join("runtime")
+}
+
+/// Where it serves CRI to others, such as crictl.
+pub fn socket(config: &Config) -> PathBuf {
+    config.run_dir.join("runtime.sock")
+}
+
+/// Starts the embedded runtime in this process; it takes over what an earlier one left.
+pub async fn embedded(config: &Config, stop: CancellationToken) -> anyhow::Result<pintle_oci::Runtime> {
+    let state = config.run_dir.join("runtime");
+    let mut settings = pintle_oci::Config::new(root(config), state, runtime::launcher()?);
+    settings.cni_conf_dir.clone_from(&config.cni_conf_dir);
+    if let Some(dir) = &config.cni_bin_dir {
+        settings.cni_bin_dirs = vec![dir.clone()];
+    }
+    settings.handlers = runtime::installed_handlers();
+    settings.images = crate::images::registries(None)?;
+    pintle_oci::Runtime::start(settings, stop).await
+}
+
+/// CRI over a runtime in this process.
+pub async fn in_process(runtime: &pintle_oci::Runtime) -> anyhow::Result<Runtime> {
+    Runtime::over(Channel::in_process(runtime.service())).await
+}
+
+/// A connection to somebody else's runtime.
+pub async fn endpoint(config: &Config, endpoint: &str) -> anyhow::Result<Runtime> {
+    match native::socket(endpoint) {
+        Some(socket) => native::connect(config, socket).await,
+        None => pintle_cri::connect(endpoint).await,
+    }
+}
+
+/// Every runtime that may have pods of this cluster, those of an earlier choice included.
+pub async fn with_pods(config: &Config, stop: &CancellationToken) -> anyhow::Result<Vec<Runtime>> {
+    let mut all = Vec::new();
+    if let Choice::Endpoint(named) = &config.runtime {
+        all.push(endpoint(config, named).await?);
+    }
+    if root(config).join("sandboxes").is_dir() {
+        all.push(in_process(&embedded(config, stop.clone()).await?).await?);
+    }
+    if parts::containerd(config).has_state() {
+        all.push(parts::own_containerd(config).await?);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(runtime: Option<&str>, endpoint: Option<&str>) -> Result<Choice, String> {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        Choice::parse(own(runtime), own(endpoint)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_embedded_runtime_is_the_default_and_a_named_socket_wins() {
+        let socket = Choice::Endpoint("unix:///run/x.sock".into());
+        assert_eq!(parse(None, None), Ok(Choice::Embedded));
+        assert_eq!(parse(Some("auto"), None), Ok(Choice::Embedded));
+        assert_eq!(parse(Some("auto"), Some("unix:///run/x.sock")), Ok(socket.clone()));
+        assert_eq!(parse(Some("unix:///run/x.sock"), None), Ok(socket));
+        assert_eq!(parse(Some("containerd"), None), Ok(Choice::Containerd));
+    }
+
+    #[test]
+    fn what_is_no_runtime_is_refused() {
+        assert!(parse(Some("docker"), None).unwrap_err().contains("\"docker\" is not auto"));
+        assert!(parse(Some("embedded"), Some("unix:///run/x.sock")).unwrap_err().contains("give one of the two"));
+    }
+}
