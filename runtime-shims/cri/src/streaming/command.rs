@@ -137,7 +137,9 @@ where
 {
     let Opened { error, stdout, stderr, input, _unused } = opened;
     let from_runtime = async {
-        let (status, (), ()) = tokio::join!(collect(error), copy(stdout, client, STDOUT), copy(stderr, client, STDERR));
+        // complaints first: clients such as `kubectl cp` leave when the output says that it is complete
+        let outputs = async { tokio::join!(biased; copy(stderr, client, STDERR), copy(stdout, client, STDOUT)) };
+        let (status, _) = tokio::join!(collect(error), outputs);
         status
     };
     tokio::select! {

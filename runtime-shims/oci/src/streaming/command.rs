@@ -119,8 +119,9 @@ async fn run(command: Command, opened: Opened) -> anyhow::Result<Option<i32>> {
         code
     };
     let output = async {
-        let (code, (), ()) =
-            tokio::join!(exit, drain(stdout, opened.stdout, end.clone()), drain(stderr, opened.stderr, end.clone()));
+        // complaints first: clients such as `kubectl cp` leave when the output says that it is complete
+        let stderr = drain(stderr, opened.stderr, end.clone());
+        let (code, (), ()) = tokio::join!(biased; exit, stderr, drain(stdout, opened.stdout, end.clone()));
         code
     };
     tokio::select! { () = input => Ok(None), code = output => code }
