@@ -64,8 +64,9 @@ fn attach(
     let pair = Pair { outer: &outer, inner: &attachment.ifname, mac, outer_mac, mtu: conf.mtu };
     let bandwidth = conf.runtime_config.bandwidth.as_ref();
     namespace::run(None, || async {
-        let (host, events) = Links::open_watching()?;
+        let host = Links::open()?;
         let bridge = bridge(&host, conf, ranges).await?;
+        let events = Links::watch()?;
         let index = make_pair(&host, &pair, namespace, &bridge).await?;
         if let Some(limit) = bandwidth.and_then(Limit::ingress) {
             host.shape(index, limit).await?;

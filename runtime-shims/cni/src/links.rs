@@ -50,12 +50,12 @@ impl Links {
         Ok(Self { handle })
     }
 
-    /// As [`Links::open`], and what happens to links from now on.
-    pub fn open_watching() -> Result<(Self, Events)> {
+    /// What happens to links from now on. A socket of its own: one that many events fill loses answers, too.
+    pub fn watch() -> Result<Events> {
         let opened = rtnetlink::new_multicast_connection(&[MulticastGroup::Link]);
-        let (connection, handle, messages) = opened.context(Code::Network, || "cannot open netlink".into())?;
+        let (connection, _, messages) = opened.context(Code::Network, || "cannot open netlink".into())?;
         tokio::spawn(connection);
-        Ok((Self { handle }, Events(Box::pin(messages.map(|(message, _)| message)))))
+        Ok(Events(Box::pin(messages.map(|(message, _)| message))))
     }
 
     pub async fn find(&self, name: &str) -> Result<Option<Link>> {
