@@ -53,9 +53,9 @@ impl Links {
     /// What happens to links from now on. A socket of its own: one that many events fill loses answers, too.
     pub fn watch() -> Result<Events> {
         let opened = rtnetlink::new_multicast_connection(&[MulticastGroup::Link]);
-        let (connection, _, messages) = opened.context(Code::Network, || "cannot open netlink".into())?;
+        let (connection, handle, messages) = opened.context(Code::Network, || "cannot open netlink".into())?;
         tokio::spawn(connection);
-        Ok(Events(Box::pin(messages.map(|(message, _)| message))))
+        Ok(Events { messages: Box::pin(messages.map(|(message, _)| message)), _handle: handle })
     }
 
     pub async fn find(&self, name: &str) -> Result<Option<Link>> {
@@ -200,7 +200,11 @@ impl Links {
 }
 
 /// What happens to links.
-pub struct Events(Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>>>>);
+pub struct Events {
+    messages: Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>>>>,
+    /// The connection ends with it.
+    _handle: Handle,
+}
 
 impl Events {
     /// Until the link passes packets: the kernel activates a queue and a bridge's port somewhat after both ends are up,
@@ -213,7 +217,7 @@ impl Events {
             _ => false,
         };
         let come = async {
-            while let Some(message) = self.0.next().await {
+            while let Some(message) = self.messages.next().await {
                 if is_up(&message) {
                     return;
                 }
