@@ -17,6 +17,7 @@ mod preflight;
 mod progress;
 mod reset;
 mod runtime;
+mod runtime_conformance;
 mod up;
 
 use std::ffi::OsString;
@@ -56,6 +57,8 @@ enum Command {
     Reset(Reset),
     /// Run the container runtime alone, for any kubelet or crictl
     Runtime(runtime::Settings),
+    /// Test a container runtime: does it do what kubelets rely on?
+    RuntimeConformance(runtime_conformance::Settings),
 }
 
 #[derive(Args)]
@@ -110,7 +113,7 @@ fn main() -> ExitCode {
         return pintle_containerd::keeper::main(call);
     }
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("pintle: {error:#}");
             ExitCode::FAILURE
@@ -125,8 +128,8 @@ fn launch_call() -> Option<impl Iterator<Item = OsString>> {
     (arguments.next()? == "launch").then(|| std::iter::once(program).chain(arguments))
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
-    match command {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let done = match command {
         Command::Up(up) if up.detach => detach::run(&up.common.resolve()?),
         Command::Up(up) => {
             let config = up.common.resolve()?;
@@ -139,8 +142,13 @@ fn run(command: Command) -> anyhow::Result<()> {
             pintle_daemon::telemetry::install(&settings.log, false)?;
             runtime()?.block_on(runtime::run(settings))
         }
+        Command::RuntimeConformance(settings) => {
+            let passed = runtime()?.block_on(runtime_conformance::run(settings))?;
+            return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Reset(reset) => runtime()?.block_on(reset::run(&reset.common.resolve()?, reset.yes)),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

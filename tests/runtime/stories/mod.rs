@@ -3,6 +3,7 @@
 //! Must not know: how the machine is made.
 
 mod commands;
+mod conformance;
 mod lifecycle;
 mod observed;
 mod restarts;
@@ -16,6 +17,13 @@ use crate::node::Node;
 pub type Story = for<'a> fn(&'a mut Node) -> LocalBoxFuture<'a, ()>;
 
 pub fn all() -> Vec<(&'static str, Story)> {
-    let parts = [lifecycle::STORIES, sandboxes::STORIES, commands::STORIES, observed::STORIES, restarts::STORIES];
+    let parts = [
+        lifecycle::STORIES,
+        sandboxes::STORIES,
+        commands::STORIES,
+        observed::STORIES,
+        conformance::STORIES,
+        restarts::STORIES,
+    ];
     parts.concat()
 }

@@ -1,0 +1,131 @@
+//! Commands in running containers.
+//!
+//! Must not know: how the streaming protocols work.
+
+use anyhow::{Context as _, ensure};
+use pintle_cri::v1;
+
+use super::demand;
+use crate::bench::{Bench, command};
+use crate::demand::{Demand, equal};
+
+pub const DEMANDS: &[Demand] = &[
+    demand!("exec/output", "a command's two streams are told apart", "runtime.v1 ExecSync.stdout, stderr", output),
+    demand!("exec/exit-code", "a command's exit code is told", "runtime.v1 ExecSync.exit_code", exit_code),
+    demand!(
+        "exec/much-output",
+        "a megabyte of output comes whole",
+        "runtime.v1 ExecSync.stdout; containers' probes and hooks",
+        much_output
+    ),
+    demand!(
+        "exec/environment",
+        "a command has the container's environment, working directory and namespaces",
+        "runtime.v1 ExecSync",
+        environment
+    ),
+    demand!(
+        "exec/timeout",
+        "a command that takes longer than its time is ended, and the call fails",
+        "runtime.v1 ExecSync.timeout; probes' timeoutSeconds",
+        timeout
+    ),
+    demand!(
+        "exec/missing-command",
+        "a command that is not there is an error or an exit code other than 0, and the container goes on",
+        "runtime.v1 ExecSync",
+        missing_command
+    ),
+    demand!("exec/not-running", "nothing runs in a container that has exited", "runtime.v1 ExecSync", not_running),
+    demand!(
+        "exec/url",
+        "exec, attach and port forwarding are given a URL",
+        "runtime.v1 Exec, Attach, PortForward",
+        url
+    ),
+];
+
+async fn output(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    let done = bench.exec(&id, &["both", "out", "err"]).await?;
+    equal("stdout", String::from_utf8_lossy(&done.stdout).as_ref(), "out\n")?;
+    equal("stderr", String::from_utf8_lossy(&done.stderr).as_ref(), "err\n")
+}
+
+async fn exit_code(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    for code in [0, 1, 42] {
+        equal("the exit code", bench.exec(&id, &["exit", &code.to_string()]).await?.exit_code, code)?;
+    }
+    Ok(())
+}
+
+async fn much_output(bench: &Bench) -> anyhow::Result<()> {
+    const MUCH: usize = 1 << 20;
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    let done = bench.exec(&id, &["long", &MUCH.to_string()]).await?;
+    equal("the length", done.stdout.len(), MUCH + 1)
+}
+
+async fn environment(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let mut config = bench.container(&pod, &["wait"]);
+    config.working_dir = "/tmp".into();
+    config.envs = vec![v1::KeyValue { key: "OWN".into(), value: "value".into() }];
+    let id = bench.run(&pod, config).await?;
+    let told = bench.said(&id, &["env"]).await?;
+    ensure!(told.lines().any(|line| line == "OWN=value"), "no OWN in {told:?}");
+    equal("the working directory", bench.said(&id, &["cwd"]).await?, "/tmp")?;
+    let first = bench.said(&id, &["cat", "/proc/1/cmdline"]).await?;
+    equal("the first process", first.trim_end_matches('\0'), "/program\0wait")
+}
+
+async fn timeout(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    let request = v1::ExecSyncRequest { container_id: id.clone(), cmd: command(&["stubborn"]), timeout: 1 };
+    ensure!(bench.cri().exec_sync(request).await.is_err(), "it went well");
+    let gone = async || {
+        let processes = bench.said(&id, &["ls", "/proc"]).await?;
+        // the container's first process and this `ls`
+        Ok(processes.lines().filter(|name| name.parse::<u32>().is_ok()).count() == 2)
+    };
+    bench.until("the command is gone", gone).await
+}
+
+async fn missing_command(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    let request = v1::ExecSyncRequest { container_id: id.clone(), cmd: vec!["/no/such/program".into()], timeout: 20 };
+    if let Ok(done) = bench.cri().exec_sync(request).await {
+        ensure!(done.into_inner().exit_code != 0, "it went well");
+    }
+    equal("the state", bench.status(&id).await?.state(), v1::ContainerState::ContainerRunning)
+}
+
+async fn not_running(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.run(&pod, bench.container(&pod, &["exit", "0"])).await?;
+    bench.exited(&id).await?;
+    ensure!(bench.exec(&id, &["out", "x"]).await.is_err(), "it ran");
+    Ok(())
+}
+
+async fn url(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    let container_id = id.clone();
+    let exec = v1::ExecRequest { container_id, cmd: command(&["cwd"]), stdout: true, ..Default::default() };
+    let exec = bench.cri().exec(exec).await.context("Exec")?.into_inner().url;
+    let attach = v1::AttachRequest { container_id: id, stdout: true, ..Default::default() };
+    let attach = bench.cri().attach(attach).await.context("Attach")?.into_inner().url;
+    let forward = v1::PortForwardRequest { pod_sandbox_id: pod.id, port: vec![80] };
+    let forward = bench.cri().port_forward(forward).await.context("PortForward")?.into_inner().url;
+    for url in [exec, attach, forward] {
+        ensure!(url.starts_with("http://") || url.starts_with("https://"), "{url:?} is no URL");
+    }
+    Ok(())
+}

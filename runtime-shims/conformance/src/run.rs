@@ -1,0 +1,131 @@
+//! Runs the suite: images served and pulled, tests side by side, everything removed again, whatever became of them.
+//!
+//! Must not know: any one demand, how a report is shown.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use futures::{FutureExt as _, StreamExt as _};
+use pintle_cri::v1;
+
+use crate::bench::{Bench, MARK, Shared};
+use crate::demand::{Demand, Selection, Skip, image};
+use crate::registry::Registry;
+use crate::report::{Outcome, Report, Verdict};
+use crate::{demands, images};
+
+/// Within which one test must end; its clean-up has as much again.
+const WITHIN: Duration = Duration::from_secs(90);
+
+/// How the suite is run.
+#[derive(Debug)]
+pub struct Options {
+    pub selection: Selection,
+    /// How many tests at once, at least one.
+    pub parallel: usize,
+    /// Logs of containers and files of tests; must be the same path for the runtime. Removed at the end.
+    pub dir: PathBuf,
+}
+
+/// Runs the chosen tests; `told` hears of each as it ends.
+///
+/// # Errors
+/// What no test can do without fails: the registry, the images' pulls, the runtime's status. A test that fails is no
+/// error but in the report.
+pub async fn run(
+    runtime: pintle_cri::Runtime,
+    options: &Options,
+    mut told: impl FnMut(&Verdict),
+) -> anyhow::Result<Report> {
+    let started = Instant::now();
+    std::fs::create_dir_all(&options.dir).with_context(|| format!("making {}", options.dir.display()))?;
+    let shared = Arc::new(prepare(runtime, options).await?);
+    let run = format!("run-{}", std::process::id());
+    let chosen: Vec<_> = demands::all().into_iter().filter(|one| options.selection.takes(one.name)).collect();
+    let tests = chosen.iter().enumerate().map(|(number, demand)| {
+        let bench = Bench::new(shared.clone(), format!("{run}-{number}"));
+        async move { judge(demand, bench).await }
+    });
+    let mut ended = futures::stream::iter(tests).buffer_unordered(options.parallel.max(1));
+    let mut verdicts = Vec::new();
+    while let Some(verdict) = ended.next().await {
+        told(&verdict);
+        verdicts.push(verdict);
+    }
+    drop(ended);
+    // a sandbox may have come up after its test gave up on it
+    sweep(&shared, |mark| mark.starts_with(&run)).await;
+    forget_images(&shared).await;
+    std::fs::remove_dir_all(&options.dir).with_context(|| format!("removing {}", options.dir.display()))?;
+    verdicts.sort_by_key(|one| chosen.iter().position(|demand| demand.name == one.name));
+    Ok(Report::new(&shared.runtime.version, verdicts, started.elapsed()))
+}
+
+async fn prepare(runtime: pintle_cri::Runtime, options: &Options) -> anyhow::Result<Shared> {
+    let registry = Registry::start(&images::all()).await?;
+    let status = runtime.runtime.clone().status(v1::StatusRequest { verbose: false }).await.context("Status")?;
+    let conditions = status.into_inner().status.unwrap_or_default().conditions;
+    let pod_network = conditions.iter().any(|one| one.r#type == "NetworkReady" && one.status);
+    for name in images::FOR_ALL {
+        let request = v1::PullImageRequest { image: Some(image(&registry.tagged(name))), ..Default::default() };
+        let pulled = runtime.images.clone().pull_image(request).await;
+        pulled.with_context(|| format!("pulling {} from the suite's own registry", registry.tagged(name)))?;
+    }
+    Ok(Shared { runtime, registry, pod_network, dir: options.dir.clone() })
+}
+
+async fn judge(demand: &'static Demand, bench: Bench) -> Verdict {
+    let started = Instant::now();
+    let test = AssertUnwindSafe((demand.test)(&bench)).catch_unwind();
+    let outcome = match tokio::time::timeout(WITHIN, test).await {
+        Err(_) => Outcome::Failed(format!("did not end within {} s", WITHIN.as_secs())),
+        Ok(Err(_)) => Outcome::Failed("the test itself broke (panic)".into()),
+        Ok(Ok(Ok(()))) => Outcome::Passed,
+        Ok(Ok(Err(error))) => match error.downcast_ref::<Skip>() {
+            Some(Skip(reason)) => Outcome::Skipped(reason.clone()),
+            None => Outcome::Failed(format!("{error:#}")),
+        },
+    };
+    let took = started.elapsed();
+    let swept = tokio::time::timeout(WITHIN, sweep(&bench.shared, |mark| mark == bench.mark)).await;
+    let outcome = match (outcome, swept) {
+        (Outcome::Passed, Ok(Some(left))) => Outcome::Failed(format!("cannot be cleaned up: {left}")),
+        (Outcome::Passed, Err(_)) => Outcome::Failed("cannot be cleaned up in time".into()),
+        (outcome, _) => outcome,
+    };
+    Verdict { name: demand.name, demand: demand.demand, source: demand.source, outcome, took }
+}
+
+/// Stops and removes the sandboxes with such marks; says what went wrong last.
+async fn sweep(shared: &Shared, is_ours: impl Fn(&str) -> bool) -> Option<String> {
+    let mut cri = shared.runtime.runtime.clone();
+    let listed = match cri.list_pod_sandbox(v1::ListPodSandboxRequest { filter: None }).await {
+        Ok(listed) => listed.into_inner().items,
+        Err(status) => return Some(format!("ListPodSandbox: {}", status.message())),
+    };
+    let mut wrong = None;
+    for sandbox in listed.into_iter().filter(|one| one.labels.get(MARK).is_some_and(|mark| is_ours(mark))) {
+        let stop = v1::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
+        if let Err(status) = cri.stop_pod_sandbox(stop).await {
+            wrong = Some(format!("StopPodSandbox: {}", status.message()));
+        }
+        let remove = v1::RemovePodSandboxRequest { pod_sandbox_id: sandbox.id };
+        if let Err(status) = cri.remove_pod_sandbox(remove).await {
+            wrong = Some(format!("RemovePodSandbox: {}", status.message()));
+        }
+    }
+    wrong
+}
+
+/// Best effort: an image that stays does no harm to the next run, whose registry has another port.
+async fn forget_images(shared: &Shared) {
+    for name in images::FOR_ALL.into_iter().chain([images::BY_TAG, images::BY_DIGEST, images::REMOVED]) {
+        for reference in [shared.registry.tagged(name), shared.registry.by_digest(name)] {
+            let request = v1::RemoveImageRequest { image: Some(image(&reference)) };
+            let _ = shared.runtime.images.clone().remove_image(request).await;
+        }
+    }
+}
