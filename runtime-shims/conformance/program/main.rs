@@ -6,6 +6,7 @@ use std::env;
 use std::ffi::{CString, c_char, c_int, c_uint, c_ulong};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::exit;
 use std::thread;
 use std::time::Duration;
@@ -45,6 +46,12 @@ fn act(words: &[&str]) -> io::Result<()> {
         ["exit", code] => exit(number(code)? as i32),
         ["cat", path] => io::stdout().write_all(&fs::read(path)?)?,
         ["stdin"] => copy_stdin()?,
+        ["echo", code] => {
+            copy_stdin()?;
+            eprintln!("ends");
+            exit(number(code)? as i32);
+        }
+        ["answer", port] => answer(number(port)? as u16)?,
         ["link", path] => println!("{}", fs::read_link(path)?.display()),
         ["write", path, text] => fs::write(path, text)?,
         ["open", path] => drop(OpenOptions::new().read(true).write(true).open(path)?),
@@ -67,6 +74,15 @@ fn copy_stdin() -> io::Result<()> {
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text)?;
     io::stdout().write_all(&text)
+}
+
+/// Tells everybody who connects the same.
+fn answer(port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind(("0.0.0.0", port))?;
+    println!("ready");
+    loop {
+        listener.accept()?.0.write_all(b"the answer")?;
+    }
 }
 
 fn list(path: &str) -> io::Result<()> {

@@ -11,6 +11,7 @@ mod namespaces;
 mod runtime;
 mod sandbox;
 mod security;
+mod streams;
 
 use crate::demand::Demand;
 
@@ -30,6 +31,7 @@ pub fn all() -> Vec<&'static Demand> {
         lifecycle::DEMANDS,
         container::DEMANDS,
         exec::DEMANDS,
+        streams::DEMANDS,
         image::DEMANDS,
         log::DEMANDS,
         security::DEMANDS,
