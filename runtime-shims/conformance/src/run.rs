@@ -41,12 +41,12 @@ pub async fn run(
     mut told: impl FnMut(&Verdict),
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
-    std::fs::create_dir_all(&options.dir).with_context(|| format!("making {}", options.dir.display()))?;
     let shared = Arc::new(prepare(runtime, options).await?);
-    let run = format!("run-{}", std::process::id());
+    std::fs::create_dir_all(&options.dir).with_context(|| format!("making {}", options.dir.display()))?;
+    let run = format!("run-{}-", std::process::id());
     let chosen: Vec<_> = demands::all().into_iter().filter(|one| options.selection.takes(one.name)).collect();
     let tests = chosen.iter().enumerate().map(|(number, demand)| {
-        let bench = Bench::new(shared.clone(), format!("{run}-{number}"));
+        let bench = Bench::new(shared.clone(), format!("{run}{number}"));
         async move { judge(demand, bench).await }
     });
     let mut ended = futures::stream::iter(tests).buffer_unordered(options.parallel.max(1));
