@@ -70,13 +70,14 @@ async fn history_beyond_its_bound_is_compacted_and_its_space_comes_back() {
     let store: Shared = Arc::new(store);
     let value = "x".repeat(100_000);
     let mut entry = create(&store, "/r/a", "").await;
-    for _ in 0..600 {
+    for _ in 0..1_500 {
         entry = update(&store, &entry, &value).await.unwrap();
     }
     assert!(matches!(store.watch("/", entry.mod_revision - 200).await, Err(Error::Compacted { .. })));
     store.watch("/", entry.mod_revision - 90).await.unwrap();
     let size = fs::metadata(dir.path().join("store.redb")).unwrap().len();
-    assert!(size < 40_000_000, "60 MB were written, 10 MB are kept, the file has {size}");
+    // what is kept, what is on its way in, and the doubling by which the file grows
+    assert!(size < 100_000_000, "150 MB were written, 10 MB are kept, the file has {size}");
 }
 
 #[tokio::test]
