@@ -5,10 +5,10 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PINTLE := $(TARGET)/release/pintle
 
-# what a build needs, and what a node needs until the embedded runtime is there
-PACKAGES := build-essential mold protobuf-compiler libseccomp-dev containerd runc
-# what only the tests need: images are made from Debian's packages and pulled from Debian's registry
-TEST_PACKAGES := nftables iproute2 curl busybox-static nginx-light knot-dnsutils libc-bin docker-registry util-linux bsdutils
+# what a build needs; what comes out of it needs nothing
+PACKAGES := build-essential mold protobuf-compiler libseccomp-dev
+# what only the tests need: other runtimes to compare with; images are made from Debian's packages and pulled from its registry
+TEST_PACKAGES := containerd runc nftables iproute2 curl busybox-static nginx-light knot-dnsutils libc-bin docker-registry util-linux bsdutils
 
 .PHONY: up down reset build test bench lint packages test-packages install toolchain
 
