@@ -36,7 +36,15 @@ pub fn authorize(server: &ApiServer, asked: &Attributes<'_>) -> Result<(), Statu
 
 /// An update or an apply that is about to create its object needs the right to create, too.
 pub fn may_create(server: &ApiServer, call: &Call) -> Result<(), Status> {
-    authorize(server, &Attributes { verb: "create", ..attributes(&call.user, &call.info) })
+    may(server, &call.user, &call.info, "create")
+}
+
+/// Whether the user may `verb` what the request is about.
+pub fn may(server: &ApiServer, user: &UserInfo, info: &RequestInfo, verb: &str) -> Result<(), Status> {
+    if info.verb == verb {
+        return Ok(());
+    }
+    authorize(server, &Attributes { verb, ..attributes(user, info) })
 }
 
 fn attributes<'a>(user: &'a UserInfo, info: &'a RequestInfo) -> Attributes<'a> {

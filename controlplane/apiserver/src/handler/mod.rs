@@ -80,7 +80,7 @@ impl ApiServer {
             return render::nothing_here();
         };
         if relay::is_relayed(&info) {
-            return relay::serve(&self, parts, &info, &query, body).await;
+            return relay::serve(&self, parts, &info, &query, &user, body).await;
         }
         let accepted = match negotiate::accepted(&parts.headers, &query) {
             Ok(accepted) => accepted,
@@ -107,3 +107,7 @@ pub(crate) struct InProcess(pub UserInfo);
 /// The certificates a client showed on its connection; the leaf first.
 #[derive(Clone, Default)]
 pub(crate) struct PeerCertificates(pub Arc<Vec<rustls_pki_types::CertificateDer<'static>>>);
+
+/// Where a client's connection comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct PeerAddress(pub std::net::IpAddr);

@@ -3,37 +3,37 @@
 //!
 //! Must not know: what the streams carry.
 
+mod connect;
+mod forward;
+mod html;
+mod links;
+mod messages;
+mod proxied;
 mod target;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, UPGRADE};
+use http::header::{CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use pintle_api::status::Status;
-use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
+use crate::access;
+use crate::auth::UserInfo;
 use crate::body::{Body, RequestBody, request_body};
 use crate::negotiate;
 use crate::render;
 use crate::request::{Query, RequestInfo};
 use crate::server::ApiServer;
+use links::Around;
 use target::Target;
 
-/// How long the other end may take to be reached.
-const CONNECT: Duration = Duration::from_secs(10);
-
 /// The longest refusal that is passed on as a message, in bytes.
-const REFUSAL: usize = 64 * 1024;
+const REFUSAL: usize = 50_000;
 
 /// Whether `info` is for something that runs elsewhere.
 pub fn is_relayed(info: &RequestInfo) -> bool {
@@ -49,102 +49,140 @@ pub async fn serve(
     parts: Parts,
     info: &RequestInfo,
     query: &Query,
+    user: &UserInfo,
     body: RequestBody,
 ) -> Response<Body> {
     let errors = negotiate::accepted_for_errors(&parts.headers, query);
-    let answer = match target::find(server, info, query) {
-        Ok(Some(target)) => relay(server, parts, info, target, body).await,
-        Ok(None) => Ok(render::text(200, "")),
-        Err(status) => Err(status),
+    let answer = match info.subresource.as_str() {
+        "proxy" => proxy(server, parts, info, body).await,
+        "log" => log(server, parts, info, query).await,
+        _ => stream(server, parts, info, query, user, body).await,
     };
     answer.unwrap_or_else(|status| render::status(&status, errors))
 }
 
-async fn relay(
-    server: &ApiServer,
-    mut parts: Parts,
-    info: &RequestInfo,
-    target: Target,
+/// The connection that is the client's to upgrade, where it asks for that.
+fn upgrade(parts: &mut Parts) -> Option<OnUpgrade> {
+    parts.headers.contains_key(UPGRADE).then(|| parts.extensions.remove::<OnUpgrade>()).flatten()
+}
+
+fn request(
+    method: Method,
+    target: &Target,
+    host: &str,
+    mut headers: HeaderMap,
     body: RequestBody,
-) -> Result<Response<Body>, Status> {
-    let streams = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward");
-    let upgrade = parts.headers.contains_key(UPGRADE).then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
-    if streams && upgrade.is_none() {
-        return Err(Status::bad_request("Upgrade request required"));
-    }
-    let request = outgoing(parts, &target, upgrade.is_some(), body)?;
-    let unreachable = |error: anyhow::Error| unreachable(&target, &error);
-    let mut response = match target.kubelet {
-        true => send(tls(server, &target).await.map_err(unreachable)?, request).await.map_err(unreachable)?,
-        false => send(tcp(&target).await.map_err(unreachable)?, request).await.map_err(unreachable)?,
-    };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let near = upgrade.ok_or_else(|| Status::internal("an upgrade nobody asked for"))?;
-        tokio::spawn(pipe(near, hyper::upgrade::on(&mut response)));
-        let (parts, _) = response.into_parts();
-        return Ok(Response::from_parts(parts, Body::empty()));
-    }
-    if info.subresource != "proxy" && !response.status().is_success() {
-        return Err(refused(response).await);
-    }
-    Ok(response.map(|body| Body::Relayed(request_body(body))))
-}
-
-fn unreachable(target: &Target, error: &anyhow::Error) -> Status {
-    Status::internal(format!("error dialing backend: {}:{}: {error:#}", target.host, target.port))
-}
-
-/// Credentials stay here: the other end is shown the server's own.
-fn outgoing(parts: Parts, target: &Target, upgrades: bool, body: RequestBody) -> Result<Request<RequestBody>, Status> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &parts.headers {
-        let private = *name == AUTHORIZATION || *name == HOST || name.as_str().starts_with("impersonate-");
-        let hop = matches!(name.as_str(), "connection" | "upgrade" | "keep-alive" | "transfer-encoding" | "te");
-        if !private && (!hop || (upgrades && (*name == CONNECTION || *name == UPGRADE))) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    let host = HeaderValue::from_str(&authority(target)).map_err(Status::internal)?;
-    headers.insert(HOST, host);
+) -> Result<Request<RequestBody>, Status> {
+    headers.insert(HOST, HeaderValue::from_str(host).map_err(Status::internal)?);
     let mut request = Request::new(body);
-    *request.method_mut() = parts.method;
+    *request.method_mut() = method;
     *request.uri_mut() = target.path.parse().map_err(Status::internal)?;
     *request.headers_mut() = headers;
     Ok(request)
 }
 
-fn authority(target: &Target) -> String {
-    match target.host.contains(':') {
-        true => format!("[{}]:{}", target.host, target.port),
-        false => format!("{}:{}", target.host, target.port),
+async fn log(
+    server: &ApiServer,
+    mut parts: Parts,
+    info: &RequestInfo,
+    query: &Query,
+) -> Result<Response<Body>, Status> {
+    if parts.method != Method::GET {
+        return Err(Status::method_not_allowed(&info.verb, "pods/log", ""));
+    }
+    let Some(target) = target::pod(server, info, query)? else {
+        let mut nothing = Response::new(Body::empty());
+        *nothing.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(nothing);
+    };
+    let request = request(Method::GET, &target, &target.authority(), HeaderMap::new(), request_body(nothing()))?;
+    let response = connect::send(server, &target, request).await.map_err(|error| {
+        let url = format!("https://{}{}", target.authority(), target.path);
+        Status::new(500, "InternalError", format!("Get {url:?}: {error:#}"))
+    })?;
+    if !response.status().is_success() {
+        return Err(refused(response).await);
+    }
+    if messages::asked(&parts.headers) {
+        let near = upgrade(&mut parts).ok_or_else(|| Status::bad_request("not websocket protocol"))?;
+        return messages::answer(&parts.headers, near, response.into_body());
+    }
+    let mut answer = Response::new(Body::Relayed(request_body(response.into_body())));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Ok(answer)
+}
+
+fn nothing() -> Empty<bytes::Bytes> {
+    Empty::new()
+}
+
+/// `exec`, `attach` and `portforward`. Whoever may only `get` them may not begin them by way of a WebSocket.
+async fn stream(
+    server: &ApiServer,
+    mut parts: Parts,
+    info: &RequestInfo,
+    query: &Query,
+    user: &UserInfo,
+    body: RequestBody,
+) -> Result<Response<Body>, Status> {
+    if !matches!(parts.method, Method::GET | Method::POST) {
+        return Err(Status::method_not_allowed(&info.verb, "pods", ""));
+    }
+    access::may(server, user, info, "create")?;
+    let target = target::pod(server, info, query)?;
+    let target = target.ok_or_else(|| Status::internal("a stream has no place to go"))?;
+    let near = upgrade(&mut parts).ok_or_else(|| Status::bad_request("Upgrade request required"))?;
+    let headers = forward::headers(&parts, true);
+    let request = request(parts.method, &target, &target.authority(), headers, body)?;
+    let response = connect::send(server, &target, request).await;
+    let response = response.map_err(|error| Status::internal(format!("error dialing backend: {error:#}")))?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(refused(response).await);
+    }
+    Ok(switched(near, response))
+}
+
+async fn proxy(
+    server: &ApiServer,
+    mut parts: Parts,
+    info: &RequestInfo,
+    body: RequestBody,
+) -> Result<Response<Body>, Status> {
+    let whole = parts.uri.path().trim_matches('/').split('/').count();
+    let segments = (whole + 3).saturating_sub(info.parts.len());
+    let target = proxied::find(server, info, forward::rest(&parts, segments))?;
+    let near = upgrade(&mut parts);
+    if let Some(redirect) = forward::redirect(&parts, segments).filter(|_| near.is_none()) {
+        return Ok(redirect);
+    }
+    let asked = forward::asked(&parts);
+    let around = Around { prefix: forward::prefix(&parts, segments), backend: target.authority(), asked };
+    let mut headers = forward::headers(&parts, near.is_some());
+    if near.is_none() {
+        let uri = HeaderValue::from_str(parts.uri.path()).map_err(Status::internal)?;
+        headers.insert("x-forwarded-uri", uri);
+    }
+    let has_body = parts.method != Method::HEAD;
+    let request = request(parts.method, &target, &around.asked, headers, body)?;
+    let response = connect::send(server, &target, request).await;
+    let Some(near) = near else {
+        let response = response.map_err(|error| {
+            Status::new(503, "ServiceUnavailable", format!("error trying to reach service: {error:#}"))
+        })?;
+        return Ok(forward::answer(response, around, has_body));
+    };
+    let response = response.map_err(|error| Status::internal(format!("error dialing backend: {error:#}")))?;
+    match response.status().as_u16() {
+        101 => Ok(switched(near, response)),
+        400.. => Ok(response.map(|body| Body::Relayed(request_body(body)))),
+        code => Err(Status::internal(format!("invalid upgrade response: status code {code}"))),
     }
 }
 
-async fn tcp(target: &Target) -> anyhow::Result<TcpStream> {
-    let stream = tokio::time::timeout(CONNECT, TcpStream::connect((target.host.as_str(), target.port))).await??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-async fn tls(server: &ApiServer, target: &Target) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let config = server.config.kubelet_tls.clone();
-    let config = config.ok_or_else(|| anyhow::anyhow!("the server has no certificate to show to kubelets"))?;
-    let name = ServerName::try_from(target.host.clone())?;
-    let connecting = TlsConnector::from(config).connect(name, tcp(target).await?);
-    Ok(tokio::time::timeout(CONNECT, connecting).await??)
-}
-
-async fn send<S>(stream: S, request: Request<RequestBody>) -> anyhow::Result<Response<Incoming>>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a relayed connection ended");
-        }
-    });
-    Ok(sender.send_request(request).await?)
+fn switched(near: OnUpgrade, mut response: Response<Incoming>) -> Response<Body> {
+    tokio::spawn(pipe(near, hyper::upgrade::on(&mut response)));
+    let (parts, _) = response.into_parts();
+    Response::from_parts(parts, Body::empty())
 }
 
 /// Bytes both ways; one side closing its half leaves the other open.
@@ -159,7 +197,7 @@ async fn pipe(near: OnUpgrade, far: OnUpgrade) {
     }
 }
 
-/// The other end's refusal as a Status.
+/// A kubelet's refusal as a Status.
 async fn refused(response: Response<Incoming>) -> Status {
     let code = response.status().as_u16();
     let body = http_body_util::Limited::new(response.into_body(), REFUSAL).collect().await;

@@ -1,4 +1,5 @@
-//! Where a request for a pod's, a service's or a node's insides goes. Pure, but for the cache it looks things up in.
+//! Where a request for a pod's logs, streams and ports goes: its node's kubelet, under the kubelet's own paths. Pure, but
+//! for the cache it looks things up in.
 //!
 //! Must not know: connections.
 
@@ -8,37 +9,46 @@ use serde_json::Value;
 use crate::request::{Query, RequestInfo};
 use crate::server::ApiServer;
 
+/// How the other end is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TLS with the server's own certificate, to a kubelet that is known.
+    Kubelet,
+    Plain,
+    /// TLS whose other end proves nothing, as upstream's proxy has it.
+    Unverified,
+}
+
 /// An address to connect to, and what to ask there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub host: String,
-    pub port: u16,
-    /// A kubelet is spoken to over TLS, a pod in the clear.
-    pub kubelet: bool,
+    /// As it was asked for; the transport's own where none was.
+    pub port: Option<u16>,
+    pub transport: Transport,
     /// Path and query.
     pub path: String,
 }
 
-/// `None` where there is nothing to ask yet: a pod without a node has no logs.
-pub fn find(server: &ApiServer, info: &RequestInfo, query: &Query) -> Result<Option<Target>, Status> {
-    match (info.resource.as_str(), info.subresource.as_str()) {
-        ("nodes", _) => {
-            let node = get(server, "nodes", "", &info.name)?;
-            kubelet(&node, format!("/{}", rest(info, query))).map(Some)
-        }
-        ("pods", "proxy") => pod_proxy(server, info, query).map(Some),
-        ("services", "proxy") => service_proxy(server, info, query).map(Some),
-        _ => pod(server, info, query),
+impl Target {
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.transport == Transport::Plain { 80 } else { 443 })
+    }
+
+    /// Host and port, as a URL has them.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        self.port.map_or(host.clone(), |port| format!("{host}:{port}"))
     }
 }
 
-fn get(server: &ApiServer, plural: &str, namespace: &str, name: &str) -> Result<Value, Status> {
+pub fn get(server: &ApiServer, plural: &str, namespace: &str, name: &str) -> Result<Value, Status> {
     let found = server.cache_of("", plural)?.get(namespace, name);
     found.map(|object| object.value()).ok_or_else(|| Status::not_found(plural, "", name))
 }
 
-/// `log`, `exec`, `attach` and `portforward`: the kubelet's own paths.
-fn pod(server: &ApiServer, info: &RequestInfo, query: &Query) -> Result<Option<Target>, Status> {
+/// Of `log`, `exec`, `attach` and `portforward`. `None` where there is nothing to ask yet: a pod without a node has no logs.
+pub fn pod(server: &ApiServer, info: &RequestInfo, query: &Query) -> Result<Option<Target>, Status> {
     let pod = get(server, "pods", &info.namespace, &info.name)?;
     let forwards = info.subresource == "portforward";
     let container = if forwards { String::new() } else { container(&pod, query.get("container"), &info.name)? };
@@ -125,7 +135,7 @@ fn container(pod: &Value, asked: Option<&str>, name: &str) -> Result<String, Sta
 }
 
 /// The node's kubelet.
-fn kubelet(node: &Value, path: String) -> Result<Target, Status> {
+pub fn kubelet(node: &Value, path: String) -> Result<Target, Status> {
     let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
     let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0).unwrap_or(10_250);
     let all: Vec<&Value> = node["status"]["addresses"].as_array().into_iter().flatten().collect();
@@ -134,69 +144,7 @@ fn kubelet(node: &Value, path: String) -> Result<Target, Status> {
         let name = pintle_api::object::name(node);
         Status::internal(format!("no preferred addresses found; known addresses: [] of node {name}"))
     })?;
-    Ok(Target { host: host.to_owned(), port, kubelet: true, path })
-}
-
-/// What follows `…/proxy/`, with the query.
-fn rest(info: &RequestInfo, query: &Query) -> String {
-    let path = info.parts.get(3..).unwrap_or_default().join("/");
-    let pairs: Vec<(&str, &str)> = query.pairs().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    if pairs.is_empty() { path } else { format!("{path}?{}", encode(&pairs)) }
-}
-
-/// `name`, `name:port`, `http:name:port`.
-fn split(name: &str) -> Result<(&str, &str), Status> {
-    let parts: Vec<&str> = name.split(':').collect();
-    match parts.as_slice() {
-        [name] => Ok((name, "")),
-        [name, port] => Ok((name, port)),
-        ["http" | "", name, port] => Ok((name, port)),
-        _ => Err(Status::bad_request(format!("invalid proxy request {name:?}"))),
-    }
-}
-
-fn pod_proxy(server: &ApiServer, info: &RequestInfo, query: &Query) -> Result<Target, Status> {
-    let (name, port) = split(&info.name)?;
-    let pod = get(server, "pods", &info.namespace, name)?;
-    let mut ports = pod["spec"]["containers"].as_array().into_iter().flatten();
-    let port = match port {
-        "" => ports.find_map(|c| c["ports"].as_array()?.first()?["containerPort"].as_u64()).unwrap_or(80),
-        text => text.parse().map_err(|_| Status::bad_request(format!("invalid port {text:?}")))?,
-    };
-    let host = pod["status"]["podIP"].as_str().filter(|a| !a.is_empty());
-    let host = host.ok_or_else(|| Status::bad_request("address not allowed"))?.to_owned();
-    let port = u16::try_from(port).map_err(|_| Status::bad_request("invalid port"))?;
-    Ok(Target { host, port, kubelet: false, path: format!("/{}", rest(info, query)) })
-}
-
-/// Any ready endpoint of the service's port, found by its name or number.
-fn service_proxy(server: &ApiServer, info: &RequestInfo, query: &Query) -> Result<Target, Status> {
-    let (name, port) = split(&info.name)?;
-    let service = get(server, "services", &info.namespace, name)?;
-    let ports = service["spec"]["ports"].as_array().cloned().unwrap_or_default();
-    let wanted = ports.iter().find(|p| match port {
-        "" => ports.len() == 1,
-        port => p["name"] == port || p["port"].as_u64().is_some_and(|n| n.to_string() == port),
-    });
-    let unavailable = |why: &str| Status::new(503, "ServiceUnavailable", why);
-    let wanted = wanted.ok_or_else(|| unavailable(&format!("no service port {port:?} found for service {name:?}")))?;
-    let port_name = wanted["name"].as_str().unwrap_or_default();
-    let slices = server.cache_of("discovery.k8s.io", "endpointslices")?.list(Some(&info.namespace)).items;
-    let own = slices.into_iter().filter(|s| s.label("kubernetes.io/service-name") == Some(name));
-    for slice in own.map(|s| s.value()) {
-        if let Some((host, port)) = endpoint(&slice, port_name) {
-            return Ok(Target { host, port, kubelet: false, path: format!("/{}", rest(info, query)) });
-        }
-    }
-    Err(unavailable(&format!("no endpoints available for service {name:?}")))
-}
-
-fn endpoint(slice: &Value, port_name: &str) -> Option<(String, u16)> {
-    let mut ports = slice["ports"].as_array()?.iter();
-    let port = ports.find(|p| p["name"].as_str().unwrap_or_default() == port_name)?["port"].as_u64()?;
-    let mut endpoints = slice["endpoints"].as_array()?.iter();
-    let ready = endpoints.find(|e| e["conditions"]["ready"] != false)?;
-    Some((ready["addresses"].as_array()?.first()?.as_str()?.to_owned(), u16::try_from(port).ok()?))
+    Ok(Target { host: host.to_owned(), port: Some(port), transport: Transport::Kubelet, path })
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::body::request_body;
-use crate::handler::PeerCertificates;
+use crate::handler::{PeerAddress, PeerCertificates};
 use crate::server::ApiServer;
 
 /// How long a client may take over its handshake, and over the headers of a request.
@@ -52,11 +52,11 @@ impl ApiServer {
                 () = cancel.cancelled() => break,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     let (server, acceptor, cancel) = (self.clone(), acceptor.clone(), cancel.clone());
                     connections.spawn(async move {
                         let _place = place;
-                        server.connection(stream, acceptor, cancel).await;
+                        server.connection(stream, PeerAddress(from.ip()), acceptor, cancel).await;
                     });
                 }
                 Err(error) => {
@@ -72,7 +72,13 @@ impl ApiServer {
         Ok(())
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, acceptor: TlsAcceptor, cancel: CancellationToken) {
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: PeerAddress,
+        acceptor: TlsAcceptor,
+        cancel: CancellationToken,
+    ) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "setting TCP_NODELAY");
         }
@@ -83,18 +89,24 @@ impl ApiServer {
         };
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let peer = PeerCertificates(Arc::new(certificates.iter().map(|c| c.clone().into_owned()).collect()));
-        self.speak(stream, peer, cancel).await;
+        self.speak(stream, peer, address, cancel).await;
     }
 
     /// HTTP over a connection that is ready for it.
-    pub(crate) async fn speak<S>(self: Arc<Self>, stream: S, peer: PeerCertificates, cancel: CancellationToken)
-    where
+    async fn speak<S>(
+        self: Arc<Self>,
+        stream: S,
+        peer: PeerCertificates,
+        address: PeerAddress,
+        cancel: CancellationToken,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (server, peer) = (self.clone(), peer.clone());
             async move {
                 request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(address);
                 Ok::<_, Infallible>(server.handle(request.map(request_body)).await)
             }
         });

@@ -1,0 +1,130 @@
+//! Connections to the other end, and one request over each.
+//!
+//! Must not know: what is asked.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::target::{Target, Transport};
+use crate::body::RequestBody;
+use crate::server::ApiServer;
+
+/// How long the other end may take to be reached.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The other end's answer. An error says what failed in the words of Go's `net` package, which clients look for.
+pub async fn send(
+    server: &ApiServer,
+    target: &Target,
+    request: Request<RequestBody>,
+) -> anyhow::Result<Response<Incoming>> {
+    let stream = tcp(target).await?;
+    let config = match target.transport {
+        Transport::Plain => return exchange(stream, request).await,
+        Transport::Unverified => unverified()?,
+        Transport::Kubelet => {
+            let config = server.config.kubelet_tls.clone();
+            config.ok_or_else(|| anyhow::anyhow!("the server has no certificate to show to kubelets"))?
+        }
+    };
+    let name = ServerName::try_from(target.host.clone())?;
+    let connecting = TlsConnector::from(config).connect(name, stream);
+    let stream =
+        tokio::time::timeout(CONNECT, connecting).await.map_err(|_| anyhow::anyhow!("TLS handshake timeout"))?;
+    exchange(stream.map_err(|error| anyhow::anyhow!("tls: {error}"))?, request).await
+}
+
+async fn tcp(target: &Target) -> anyhow::Result<TcpStream> {
+    let connecting = TcpStream::connect((target.host.as_str(), target.port()));
+    let connected = tokio::time::timeout(CONNECT, connecting).await;
+    let dialled = |why: &str| {
+        let (host, port) = (&target.host, target.port());
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        anyhow::anyhow!("dial tcp {host}:{port}: {why}")
+    };
+    let stream = connected.map_err(|_| dialled("i/o timeout"))?.map_err(|error| dialled(&why(&error)))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        io::ErrorKind::TimedOut => "connect: connection timed out".to_owned(),
+        _ => format!("connect: {error}"),
+    }
+}
+
+async fn exchange<S>(stream: S, request: Request<RequestBody>) -> anyhow::Result<Response<Incoming>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a relayed connection ended");
+        }
+    });
+    Ok(sender.send_request(request).await?)
+}
+
+fn unverified() -> anyhow::Result<Arc<ClientConfig>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let verifier = Arc::new(Anyone(provider));
+    Ok(Arc::new(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+}
+
+/// Takes any certificate: pods and services have none that the server could know.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
