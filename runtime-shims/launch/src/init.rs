@@ -63,7 +63,7 @@ pub fn run(init: Init<'_>, talk: &mut Talk) -> Result<Infallible> {
     reach_inside(tree.root(), init.process.cwd(), WhenMissing::Folder, LinksOnTheWay::Inside)?;
     let terminal = init.console.as_ref().map(|socket| terminal(&tree, init.process, socket)).transpose()?;
     tree.protect(spec)?;
-    tree.enter()?;
+    tree.enter(spec)?;
     if let Some(terminal) = terminal {
         console::take(terminal.as_fd())?;
     }

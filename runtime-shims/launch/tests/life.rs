@@ -5,6 +5,8 @@ mod machine;
 use std::fs;
 
 use machine::{Container, bad, good, read};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 
 #[test]
@@ -167,6 +169,35 @@ fn volumes_are_bound_with_their_options() {
     let seen = container.output();
     assert!(seen.starts_with("data") && seen.contains("refused") && seen.contains("data"), "{seen}");
     assert!(!volume.path().join("new").exists());
+}
+
+#[test]
+fn what_is_mounted_below_a_shared_volume_is_seen_on_both_sides() {
+    // this thread's own mounts, which end with it
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>).unwrap();
+    let volume = tempfile::tempdir().unwrap();
+    let path = volume.path();
+    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    mount(None::<&str>, path, None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
+    for folder in ["inside", "outside"] {
+        fs::create_dir(path.join(folder)).unwrap();
+    }
+    let mut container = Container::staying();
+    container.spec["linux"]["rootfsPropagation"] = json!("rshared");
+    for set in ["bounding", "effective", "permitted"] {
+        container.spec["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_ADMIN"));
+    }
+    let source = path.to_str().unwrap();
+    container.mount(
+        json!({ "destination": "/data", "type": "bind", "source": source, "options": ["rbind", "rw", "rshared"] }),
+    );
+    container.run();
+    mount(Some("tmpfs"), &path.join("outside"), Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    fs::write(path.join("outside/seen"), "").unwrap();
+    assert_eq!(container.exec("ls /data/outside"), "seen\n");
+    assert_eq!(container.exec("mount -t tmpfs tmpfs /data/inside && : > /data/inside/seen"), "");
+    assert!(path.join("inside/seen").exists());
 }
 
 #[test]

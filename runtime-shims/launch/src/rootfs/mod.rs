@@ -198,13 +198,7 @@ impl Tree {
         if spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
             mount::change(self.root(), false, read_only).context("cannot make the root read-only")?;
         }
-        match linux.rootfs_propagation().as_deref().and_then(options::propagation) {
-            Some((propagation, all)) if propagation != libc::MS_PRIVATE => {
-                let change = Change { propagation, ..Change::default() };
-                mount::change(self.root(), all, change).context("cannot change what propagates from the root")
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn read_only(&self, path: &Path) -> Result<()> {
@@ -225,11 +219,24 @@ impl Tree {
     }
 
     /// Makes the tree this process's root, and lets go of everything that was around it.
-    pub fn enter(self) -> Result<()> {
+    pub fn enter(self, spec: &Spec) -> Result<()> {
         fchdir(self.root()).context("cannot enter the root")?;
         pivot_root(".", ".").context("cannot change the root")?;
         umount2(".", MntFlags::MNT_DETACH).context("cannot let go of the host's root")?;
-        chdir("/").context("cannot enter the new root")
+        chdir("/").context("cannot enter the new root")?;
+        self.propagate(spec)
+    }
+
+    /// What propagates from the root. The kernel changes to no root that is shared: this comes last.
+    fn propagate(&self, spec: &Spec) -> Result<()> {
+        let asked = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+        match asked.and_then(options::propagation) {
+            Some((propagation, all)) if propagation != libc::MS_PRIVATE => {
+                let change = Change { propagation, ..Change::default() };
+                mount::change(self.root(), all, change).context("cannot change what propagates from the root")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
