@@ -3,7 +3,6 @@
 //! Must not know: which of them a pod asks for, or what is done to the network afterwards.
 
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -46,7 +45,7 @@ pub fn pin(dir: &Path, wanted: &Wanted) -> anyhow::Result<()> {
             nix::unistd::sethostname(name).with_context(|| format!("setting the host name {name:?}"))?;
         }
         if wanted.net {
-            loopback_up().context("setting the loopback link up")?;
+            pintle_cni::loopback_up().context("setting the loopback link up")?;
         }
         wanted.sysctls.iter().try_for_each(|(name, value)| sysctl(name, value))?;
         wanted.kinds().try_for_each(|(name, _)| bind_own(name, &dir.join(name)))
@@ -90,23 +89,4 @@ fn bind(from: &Path, at: &Path) -> anyhow::Result<()> {
 fn sysctl(name: &str, value: &str) -> anyhow::Result<()> {
     let path = Path::new("/proc/sys").join(name.replace('.', "/"));
     fs::write(&path, value).with_context(|| format!("setting sysctl {name} to {value:?}"))
-}
-
-fn loopback_up() -> io::Result<()> {
-    use nix::libc;
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    use std::os::fd::AsRawFd as _;
-
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: all zeroes is a valid request.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l'.cast_signed();
-    request.ifr_name[1] = b'o'.cast_signed();
-    let up = libc::IFF_UP | libc::IFF_RUNNING;
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(up).map_err(io::Error::other)?;
-    // SAFETY: the socket is open, and the request lives as long as the call.
-    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
