@@ -7,8 +7,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reference::Reference;
-
 /// Settings of a [`crate::Store`]. As a file:
 ///
 /// ```yaml
@@ -93,7 +91,7 @@ impl Default for Limits {
 
 /// One place to fetch from.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Endpoint {
+pub struct Endpoint {
     /// `host[:port][/prefix]`, what comes before `/v2`.
     pub host: String,
     pub plain_http: bool,
@@ -105,9 +103,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Config {
-    /// Where to look for an image, in order.
-    pub(crate) fn endpoints(&self, reference: &Reference) -> Vec<Endpoint> {
-        let domain = reference.domain();
+    /// Where to look for an image whose reference names this registry (`docker.io`, `host:port`), in order.
+    pub fn endpoints(&self, domain: &str) -> Vec<Endpoint> {
         let own = self.registries.get(domain);
         let asked = own.or_else(|| self.registries.get("*"));
         let mirrors = asked.map(|it| it.mirrors.as_slice()).unwrap_or_default();
@@ -155,7 +152,7 @@ mod tests {
     use super::*;
 
     fn hosts(config: &Config, reference: &str) -> Vec<(String, bool)> {
-        let found = config.endpoints(&reference.parse().unwrap());
+        let found = config.endpoints(reference.parse::<crate::Reference>().unwrap().domain());
         found.into_iter().map(|it| (it.host, it.plain_http)).collect()
     }
 

@@ -31,7 +31,7 @@ mod store;
 mod unpack;
 
 pub use archive::Compression;
-pub use config::{Config, Credentials, Limits, Registry};
+pub use config::{Config, Credentials, Endpoint, Limits, Registry};
 pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};
 pub use keep::Hold;

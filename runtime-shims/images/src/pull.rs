@@ -60,7 +60,7 @@ pub(crate) async fn pull(
 }
 
 fn remotes(store: &Store, reference: &Reference, auth: Option<&Auth>) -> Result<Vec<Remote>> {
-    store.config().endpoints(reference).iter().map(|endpoint| Remote::new(endpoint, reference, auth)).collect()
+    store.config().endpoints(reference.domain()).iter().map(|endpoint| Remote::new(endpoint, reference, auth)).collect()
 }
 
 /// Asks one place after the other; the one that knew comes first from then on. Also says who it was.

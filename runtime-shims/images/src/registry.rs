@@ -73,7 +73,7 @@ impl Remote {
         });
         let configured = || endpoint.auth.clone().map(|it| RegistryAuth::Basic(it.username, it.password));
         let auth = callers.or_else(configured).unwrap_or(RegistryAuth::Anonymous);
-        Ok(Self { client: client(endpoint)?, image, auth, host: endpoint.host.clone() })
+        Ok(Self { client: endpoint.client()?, image, auth, host: endpoint.host.clone() })
     }
 
     /// Gets a token where the registry wants one.
@@ -123,31 +123,37 @@ fn named(reference: &Reference) -> oci_client::Reference {
     }
 }
 
-fn client(endpoint: &Endpoint) -> Result<Client> {
-    // the program installs its TLS provider first; a library's tests may not have
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-    let certificates = match &endpoint.ca_file {
-        Some(path) => {
-            let data = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
-            vec![Certificate { encoding: CertificateEncoding::Pem, data }]
+impl Endpoint {
+    /// A client that speaks to this place as configured. Does not connect yet.
+    ///
+    /// # Errors
+    /// The certificates in its settings cannot be read.
+    pub fn client(&self) -> Result<Client> {
+        // the program installs its TLS provider first; a library's tests may not have
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        None => Vec::new(),
-    };
-    let config = |skip_verify: bool| ClientConfig {
-        protocol: if endpoint.plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
-        accept_invalid_certificates: skip_verify,
-        extra_root_certificates: certificates.clone(),
-        read_timeout: Some(SILENCE),
-        connect_timeout: Some(CONNECT),
-        user_agent: concat!("pintle/", env!("CARGO_PKG_VERSION")),
-        ..Default::default()
-    };
-    let made = Client::try_from(config(endpoint.skip_verify));
-    // a machine without any certificates can still speak plain HTTP, where there is nothing to verify
-    let made = if endpoint.plain_http { made.or_else(|_| Client::try_from(config(true))) } else { made };
-    made.map_err(|error| Error::new(ErrorKind::Internal, text_of(&error)).context("cannot set up TLS"))
+        let certificates = match &self.ca_file {
+            Some(path) => {
+                let data = std::fs::read(path).context(|| format!("cannot read {}", path.display()))?;
+                vec![Certificate { encoding: CertificateEncoding::Pem, data }]
+            }
+            None => Vec::new(),
+        };
+        let config = |skip_verify: bool| ClientConfig {
+            protocol: if self.plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
+            accept_invalid_certificates: skip_verify,
+            extra_root_certificates: certificates.clone(),
+            read_timeout: Some(SILENCE),
+            connect_timeout: Some(CONNECT),
+            user_agent: concat!("pintle/", env!("CARGO_PKG_VERSION")),
+            ..Default::default()
+        };
+        let made = Client::try_from(config(self.skip_verify));
+        // a machine without any certificates can still speak plain HTTP, where there is nothing to verify
+        let made = if self.plain_http { made.or_else(|_| Client::try_from(config(true))) } else { made };
+        made.map_err(|error| Error::new(ErrorKind::Internal, text_of(&error)).context("cannot set up TLS"))
+    }
 }
 
 fn failure(error: OciDistributionError) -> Error {
