@@ -18,7 +18,7 @@ use crate::streams::{Output, Stdin, Streams, now_ms};
 use crate::sys::{self, Clock, Command, Errno, Fd, Open};
 
 /// Processes that a monitor keeps, those that have exited and are not forgotten included.
-const MOST_PROCESSES: usize = 4096;
+pub const MOST_PROCESSES: usize = 4096;
 
 pub fn refusal(kind: Kind, code: i32, text: &str) -> Refusal {
     Refusal { kind, code, text: text.into() }
@@ -163,7 +163,7 @@ fn console_word(word: Vec<u8>, path: Option<&[u8]>) -> Vec<u8> {
     }
 }
 
-fn open_log(path: Option<&[u8]>) -> Result<Option<Log>, Refusal> {
+pub fn open_log(path: Option<&[u8]>) -> Result<Option<Log>, Refusal> {
     path.map(|path| Log::open(path).map_err(system("open log", path))).transpose()
 }
 

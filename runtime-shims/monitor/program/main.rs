@@ -12,6 +12,7 @@ extern crate alloc;
 mod clients;
 mod console;
 mod exits;
+mod keep;
 mod launch;
 mod lines;
 mod log;

@@ -315,6 +315,9 @@ impl Process {
     /// everybody is to be told, once.
     fn settle(&mut self, now_ms: u64, retry_ms: u64, scratch: &mut Scratch) -> Option<Exit> {
         let ended = self.output_ended();
+        if ended && matches!(self.stage, Stage::Kept) {
+            self.exited(0, 0, sys::now(Clock::Real), now_ms);
+        }
         let Stage::Exited(exited) = &mut self.stage else { return None };
         let ready = exited.told || ended || exited.told_ms <= now_ms;
         if !ready || exited.told && exited.save_ms.is_none_or(|due| due > now_ms) {

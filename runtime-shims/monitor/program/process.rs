@@ -46,6 +46,8 @@ pub struct Terminal {
 pub enum Stage {
     Starting(Starting),
     Running { pid: u32 },
+    /// Somebody else's: it counts as running until its outputs have ended.
+    Kept,
     Exited(Exited),
 }
 
@@ -82,6 +84,7 @@ impl Process {
     pub fn state(&self) -> State {
         match &self.stage {
             Stage::Running { pid } => State::Running { pid: *pid },
+            Stage::Kept => State::Running { pid: 0 },
             Stage::Exited(exited) if exited.told => State::Exited { pid: exited.pid, exit: exited.exit },
             // What it wrote is still on its way into the log.
             Stage::Exited(exited) => State::Running { pid: exited.pid },
@@ -110,7 +113,7 @@ impl Process {
     pub fn due_ms(&self) -> Option<u64> {
         let own = match &self.stage {
             Stage::Starting(starting) => (!starting.killed).then_some(starting.due_ms),
-            Stage::Running { .. } => None,
+            Stage::Running { .. } | Stage::Kept => None,
             Stage::Exited(exited) if exited.told => exited.save_ms,
             Stage::Exited(exited) => Some(exited.told_ms),
         };

@@ -25,6 +25,7 @@ impl Monitor {
             Request::Hello { oldest, newest } => self.hello(client, oldest, newest),
             _ if !self.is_greeted(client) => Err(refusal(Kind::Malformed, 0, "the first message is no hello")),
             Request::Run(run) => self.run(client, number, run, descriptors).map(|()| None),
+            Request::Keep(keep) => self.keep(keep, descriptors).map(|()| Some(Body::Done)),
             Request::Started { id } => self.started(client, number, &id),
             Request::List => self.list(client, number),
             Request::Attach { id, streams } => self.attach(&id, streams, descriptors),
@@ -67,6 +68,7 @@ impl Monitor {
                 Ok(None)
             }
             Stage::Running { pid } => Ok(Some(Body::Started { pid: *pid })),
+            Stage::Kept => Ok(Some(Body::Started { pid: 0 })),
             Stage::Exited(exited) => Ok(Some(Body::Started { pid: exited.pid })),
         }
     }

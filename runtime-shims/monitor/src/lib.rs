@@ -20,4 +20,4 @@ pub use self::exit::{Exited, Exits, read_exit_file};
 pub use self::monitor::Monitor;
 pub use self::program::PROGRAM;
 pub use self::protocol::{CONSOLE_SOCKET, Exit, SOCKET, State, Status};
-pub use self::run::{Attach, Run, Started, Stdio};
+pub use self::run::{Attach, Keep, Run, Started, Stdio};

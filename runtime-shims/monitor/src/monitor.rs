@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::exit::{Exited, Exits, exited};
 use crate::program;
 use crate::protocol::{Body, LARGEST, Reply, Request, Status, VERSION};
-use crate::run::{Attach, Run, Started};
+use crate::run::{Attach, Keep, Run, Started};
 
 /// How long an answer may take that waits for nothing but the monitor.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -113,6 +113,15 @@ impl Monitor {
             Body::Started { pid } => Ok(Started { pid }),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Reads and writes the streams of a process that somebody else runs.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] for an id whose outputs have not ended; [`Error::Io`] when the log cannot be made.
+    pub async fn keep(&self, keep: Keep) -> Result<(), Error> {
+        let (keep, descriptors) = keep.split();
+        done(self.ask_with(&Request::Keep(keep), descriptors, PATIENCE).await?)
     }
 
     /// Waits for a [`Monitor::run`] that an earlier client asked for; `within` bounds it.

@@ -53,6 +53,23 @@ pub enum Stdio {
     Fds([OwnedFd; 3]),
 }
 
+/// The streams of a process that somebody else runs, as containerd does. All is forgotten once its outputs have ended.
+#[derive(Debug)]
+pub struct Keep {
+    /// As [`Run::id`].
+    pub id: String,
+    /// The CRI log, made when it is not there (mode 0640); its directory must exist.
+    pub log: Option<PathBuf>,
+    /// Its output is a terminal's, and its input has no end.
+    pub terminal: bool,
+    /// The input ends when the first one attached to it leaves.
+    pub stdin_once: bool,
+    /// To be written; to be read. A pipe by name is opened before its writer comes: its end is told once one has come.
+    pub stdin: Option<OwnedFd>,
+    pub stdout: Option<OwnedFd>,
+    pub stderr: Option<OwnedFd>,
+}
+
 /// Descriptors of one who is attached. The monitor makes them non-blocking, so they should be pipes or sockets of the
 /// caller's own. Each output is closed after its last byte.
 #[derive(Debug, Default)]
@@ -104,6 +121,14 @@ impl Run {
             attach,
         };
         (run, descriptors)
+    }
+}
+
+impl Keep {
+    pub(crate) fn split(self) -> (protocol::Keep, Vec<OwnedFd>) {
+        let Keep { id, log, terminal, stdin_once, stdin, stdout, stderr } = self;
+        let (streams, descriptors) = Attach { stdin, stdout, stderr }.split();
+        (protocol::Keep { id, log: log.as_deref().map(bytes), terminal, stdin_once, streams }, descriptors)
     }
 }
 

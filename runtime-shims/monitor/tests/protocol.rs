@@ -1,6 +1,6 @@
 //! The protocol, whatever stands in a message.
 
-use pintle_monitor::protocol::{Body, Exit, Kind, Refusal, Reply, Request, Run, State, Status, Stdio, Streams};
+use pintle_monitor::protocol::{Body, Exit, Keep, Kind, Refusal, Reply, Request, Run, State, Status, Stdio, Streams};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -39,10 +39,16 @@ fn run() -> impl Strategy<Value = Run> {
     })
 }
 
+fn keep() -> impl Strategy<Value = Keep> {
+    (id(), option::of(bytes()), any::<[bool; 2]>(), streams())
+        .prop_map(|(id, log, [terminal, stdin_once], streams)| Keep { id, log, terminal, stdin_once, streams })
+}
+
 fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         any::<[u16; 2]>().prop_map(|[oldest, newest]| Request::Hello { oldest, newest }),
         run().prop_map(Request::Run),
+        keep().prop_map(Request::Keep),
         id().prop_map(|id| Request::Started { id }),
         Just(Request::List),
         (id(), streams()).prop_map(|(id, streams)| Request::Attach { id, streams }),

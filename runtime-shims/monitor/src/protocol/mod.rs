@@ -11,7 +11,7 @@ mod request;
 mod wire;
 
 pub use self::reply::{Body, Exit, Kind, Refusal, Reply, State, Status};
-pub use self::request::{Request, Run, Stdio, Streams};
+pub use self::request::{Keep, Request, Run, Stdio, Streams};
 pub use self::wire::Malformed;
 
 /// The version that this source speaks, and the only one yet.

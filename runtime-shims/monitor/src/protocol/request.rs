@@ -17,6 +17,8 @@ pub enum Request {
     },
     /// Answered by `Started` once the process runs, or refused.
     Run(Run),
+    /// Answered by `Done` once the streams are read, or refused. The descriptors of the streams come with it.
+    Keep(Keep),
     /// Answered as the `Run` of this id is or was, whoever asked for it.
     Started {
         id: String,
@@ -72,6 +74,19 @@ pub struct Run {
     pub attach: Streams,
 }
 
+/// The streams of a process that somebody else runs; ours are the other ends. All is forgotten when its outputs have ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// Names it in every later request.
+    pub id: String,
+    pub log: Option<Vec<u8>>,
+    /// Its output is a terminal's, and its input has no end.
+    pub terminal: bool,
+    pub stdin_once: bool,
+    /// Which it has; the input is for writing, the outputs are for reading.
+    pub streams: Streams,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stdio {
     Pipes {
@@ -118,7 +133,7 @@ impl Request {
     pub fn descriptors(&self) -> usize {
         match self {
             Request::Run(run) => run.attach.count() + if run.stdio == Stdio::Fds { 3 } else { 0 },
-            Request::Attach { streams, .. } => streams.count(),
+            Request::Attach { streams, .. } | Request::Keep(Keep { streams, .. }) => streams.count(),
             _ => 0,
         }
     }
@@ -131,6 +146,7 @@ impl Request {
                 to.u16(*oldest).u16(*newest);
             }
             Request::Run(run) => run.encode(&mut to),
+            Request::Keep(keep) => keep.encode(&mut to),
             Request::List | Request::Stop => {}
             Request::Attach { id, streams } => streams.encode(to.bytes(id.as_bytes())),
             Request::Resize { id, columns, rows } => {
@@ -162,6 +178,7 @@ impl Request {
             Request::Signal { .. } => 9,
             Request::Forget { .. } => 10,
             Request::Stop => 11,
+            Request::Keep(_) => 12,
         }
     }
 
@@ -184,6 +201,7 @@ impl Request {
             9 => Request::Signal { id: id(&mut from)?, signal: from.u32()? },
             10 => Request::Forget { id: id(&mut from)? },
             11 => Request::Stop,
+            12 => Request::Keep(Keep::decode(&mut from)?),
             _ => return Err(Malformed),
         };
         from.end()?;
@@ -227,6 +245,23 @@ impl Run {
             attach: Streams::decode(from)?,
         };
         if run.argv.is_empty() { Err(Malformed) } else { Ok(run) }
+    }
+}
+
+impl Keep {
+    fn encode(&self, to: &mut Writer) {
+        to.bytes(self.id.as_bytes()).optional(self.log.as_deref()).bool(self.terminal).bool(self.stdin_once);
+        self.streams.encode(to);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Keep, Malformed> {
+        Ok(Keep {
+            id: id(from)?,
+            log: from.optional()?,
+            terminal: from.bool()?,
+            stdin_once: from.bool()?,
+            streams: Streams::decode(from)?,
+        })
     }
 }
 

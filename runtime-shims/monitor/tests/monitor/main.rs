@@ -3,6 +3,7 @@
 mod attach;
 mod client;
 mod ends;
+mod keep;
 mod logs;
 mod place;
 mod processes;
