@@ -112,7 +112,7 @@ fn default_deadline(method: &str) -> Option<Duration> {
 }
 
 /// The `grpc-timeout` a caller set with `tonic::Request::set_timeout`: digits and a unit.
-fn asked_deadline(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn asked_deadline(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let amount: u64 = digits.parse().ok()?;

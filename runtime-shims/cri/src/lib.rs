@@ -9,9 +9,11 @@ pub mod cgroup;
 pub mod channel;
 pub mod connect;
 mod containerd;
+mod deadlines;
 pub mod events;
 pub mod log;
 pub mod pause;
+mod serve;
 pub mod streaming;
 
 pub use cgroup::CgroupDriver;
@@ -19,6 +21,7 @@ pub use channel::Channel;
 pub use connect::{ConnectError, Runtime, connect};
 pub use containerd::import as import_into_containerd;
 pub use events::{ContainerEvent, Event, EventKind};
+pub use serve::serve;
 
 /// CRI v1 as of Kubernetes 1.36: messages, clients and servers, generated from `proto/`.
 pub mod v1 {

@@ -23,7 +23,7 @@ use crate::events::Events;
 use crate::service::{Images, Service};
 use crate::state::{Container, Entry, Sandbox, Table};
 use crate::streaming::Streaming;
-use crate::{drivers, recover, service};
+use crate::{drivers, recover};
 
 /// What every call works on.
 pub struct Shared {
@@ -147,7 +147,7 @@ impl Runtime {
     /// # Errors
     /// Somebody listens there already, or the socket cannot be made.
     pub async fn serve(&self, socket: &Path, stop: CancellationToken) -> anyhow::Result<()> {
-        service::listen::serve(self.service(), socket, stop).await
+        pintle_cri::serve(self.service(), socket, stop.cancelled_owned()).await
     }
 }
 

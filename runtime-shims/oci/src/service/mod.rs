@@ -3,7 +3,6 @@
 //! Must not know: how anything is done.
 
 mod image;
-pub mod listen;
 mod runtime;
 mod status;
 

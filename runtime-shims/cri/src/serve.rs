@@ -1,4 +1,4 @@
-//! Serving on a unix socket.
+//! Serving CRI on a unix socket.
 //!
 //! Must not know: what is served.
 
@@ -10,14 +10,23 @@ use std::path::Path;
 use anyhow::Context as _;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
-use tokio_util::sync::CancellationToken;
 
-/// Serves until told to stop.
-pub async fn serve(routes: tonic::service::Routes, socket: &Path, stop: CancellationToken) -> anyhow::Result<()> {
+use crate::deadlines::Deadlines;
+
+/// Serves until told to stop. The socket is root's alone; one that nobody listens on any more is replaced.
+///
+/// # Errors
+/// Another runtime listens there, or the socket cannot be made.
+pub async fn serve(
+    routes: tonic::service::Routes,
+    socket: &Path,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let listener = bind(socket)?;
     let serving = tonic::transport::Server::builder()
+        .layer(Deadlines)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned());
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop);
     serving.await.with_context(|| format!("serving {}", socket.display()))
 }
 
@@ -35,4 +44,20 @@ fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
     // whoever connects is root on this machine
     fs::set_permissions(socket, fs::Permissions::from_mode(0o660)).with_context(what)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_replaced_and_one_in_use_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("new/runtime.sock");
+        drop(bind(&socket).unwrap());
+        let held = bind(&socket).unwrap();
+        let error = bind(&socket).unwrap_err().to_string();
+        assert!(error.starts_with("another runtime listens on"), "{error}");
+        drop(held);
+    }
 }
