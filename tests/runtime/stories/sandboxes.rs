@@ -7,6 +7,7 @@ use pintle_cri::v1;
 use pintle_cri::v1::NamespaceMode;
 
 use super::Story;
+use crate::isolation::SCRATCH;
 use crate::node::Node;
 use crate::pods::{container_config, on_host_network, pod_config, security};
 
@@ -16,6 +17,8 @@ pub const STORIES: &[(&str, Story)] = &[
     ("a_shared_process_namespace_has_a_first_process_of_its_own", |node| shared_pids(node).boxed_local()),
     ("sysctls_hold_in_the_pod_alone", |node| sysctls(node).boxed_local()),
     ("a_pod_in_a_user_namespace_is_nobody_on_the_host", |node| user_namespace(node).boxed_local()),
+    ("a_process_namespace_is_shared_where_the_pod_has_one", |node| nothing_to_share(node).boxed_local()),
+    ("a_sandbox_with_a_process_is_confined_by_the_hosts_profile", |node| sandbox_profile(node).boxed_local()),
     ("images_are_mounted_as_volumes", |node| image_volume(node).boxed_local()),
 ];
 
@@ -114,6 +117,35 @@ async fn image_volume(node: &mut Node) {
     let id = node.create(&pod, config).await;
     node.start_container(&id).await.expect("a start");
     assert_eq!(node.output(&id, "cat /volume/index.html").await, "web 1");
+    let mounted = node.status(&id).await.mounts.into_iter().find_map(|mount| mount.image).expect("an image");
+    assert!(mounted.image_ref.starts_with("sha256:"), "{mounted:?}");
     assert_ne!(node.exec(&id, "touch /volume/x").await.exit_code, 0);
+    node.remove_pod(&pod).await;
+}
+
+async fn nothing_to_share(node: &mut Node) {
+    let pod = node.run_pod(pod_config("apart")).await;
+    let mut config = container_config(node, &pod, "main", "sleep 1000");
+    let context = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut()).expect("a context");
+    context.namespace_options = Some(v1::NamespaceOption { pid: NamespaceMode::Pod.into(), ..Default::default() });
+    let refused = node.try_create(&pod, config).await.expect_err("nothing to share");
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert!(refused.message().contains("the sandbox has no PID namespace to share"), "{refused}");
+    node.remove_pod(&pod).await;
+}
+
+async fn sandbox_profile(node: &mut Node) {
+    let profile = std::path::Path::new(SCRATCH).join("profile.json");
+    std::fs::write(&profile, r#"{ "defaultAction": "SCMP_ACT_ALLOW" }"#).expect("a profile");
+    let mut config = pod_config("confined");
+    security(&mut config).pid = NamespaceMode::Pod.into();
+    let context = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut()).expect("a context");
+    context.seccomp = Some(v1::SecurityProfile {
+        profile_type: v1::security_profile::ProfileType::Localhost.into(),
+        localhost_ref: profile.display().to_string(),
+    });
+    let pod = node.run_pod(config).await;
+    let id = node.run(&pod, "main", "sleep 1000").await;
+    assert_eq!(node.output(&id, "grep Seccomp: /proc/1/status").await, "Seccomp:\t2");
     node.remove_pod(&pod).await;
 }

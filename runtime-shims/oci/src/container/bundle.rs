@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use oci_spec::runtime::Spec;
 use pintle_bundle::{
-    ContainerInput, DeviceNode, MountSource, NamespacePaths, UserDatabase, Volume, cdi_devices, container_spec,
-    image_volumes, localhost_ref, sandbox_namespaces,
+    ContainerInput, DeviceNode, MountSource, NamespacePaths, SandboxNamespaces, UserDatabase, Volume, cdi_devices,
+    container_spec, image_volumes, sandbox_namespaces,
 };
 use pintle_cri::v1;
 use pintle_cri::v1::NamespaceMode;
@@ -58,7 +58,7 @@ pub fn write(
         image_name: &record.config.image.clone().unwrap_or_default().image,
         rootfs: snapshot.root.clone(),
         users: UserDatabase { passwd: &passwd, group: &group },
-        namespaces: &namespaces(shared, sandbox, &record, own.user.is_some())?,
+        namespaces: &namespaces(shared, sandbox, &record, &own)?,
         files: &sandbox::files::of(sandbox, &own),
         mounts: &mount_sources(&record.config, image_mounts)?,
         volumes: &volumes,
@@ -93,7 +93,13 @@ pub async fn image_mounts(shared: &Shared, entry: &Entry<Container>) -> Result<V
         };
         let image = shared.image(&image.image)?;
         shared.images.hold(image.id.as_str(), &entry.id)?;
-        entry.change(|record| record.volume_images.push(image.id.to_string()))?;
+        entry.change(|record| {
+            record.volume_images.push(image.id.to_string());
+            // `ContainerStatus` tells which image a name stood for
+            if let Some(named) = record.config.mounts.get_mut(index).and_then(|mount| mount.image.as_mut()) {
+                named.image_ref = image.id.to_string();
+            }
+        })?;
         let dir = entry.dir().join(format!("image-{index}"));
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let snapshot = Snapshot::of(&dir);
@@ -142,8 +148,13 @@ fn devices(config: &v1::ContainerConfig) -> Vec<Vec<DeviceNode>> {
     config.devices.iter().map(|device| sources::devices(Path::new(&device.host_path))).collect()
 }
 
-fn namespaces(shared: &Shared, sandbox: &Entry<Sandbox>, record: &Container, user: bool) -> Result<NamespacePaths> {
-    let mut paths = sandbox::paths(&shared.namespaces_of(&sandbox.id), user);
+fn namespaces(
+    shared: &Shared,
+    sandbox: &Entry<Sandbox>,
+    record: &Container,
+    own: &SandboxNamespaces,
+) -> Result<NamespacePaths> {
+    let mut paths = sandbox::paths(&shared.namespaces_of(&sandbox.id), own);
     let asked = record.namespaces();
     if asked.pid() == NamespaceMode::Target {
         let target = shared.containers.get(&asked.target_id)?.now();
@@ -176,10 +187,7 @@ fn cdi_specs(config: &v1::ContainerConfig) -> Result<Vec<String>> {
 fn seccomp_profile(config: &v1::ContainerConfig) -> Result<Option<String>> {
     let context = config.linux.as_ref().and_then(|linux| linux.security_context.clone()).unwrap_or_default();
     #[allow(deprecated)]
-    let Some(path) = localhost_ref(context.seccomp.as_ref(), &context.seccomp_profile_path)? else {
-        return Ok(None);
-    };
-    Ok(Some(fs::read_to_string(&path).with_context(|| format!("reading the seccomp profile {path}"))?))
+    sources::seccomp_profile(context.seccomp.as_ref(), &context.seccomp_profile_path)
 }
 
 fn user(spec: &Spec) -> v1::LinuxContainerUser {

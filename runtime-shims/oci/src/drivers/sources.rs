@@ -1,4 +1,4 @@
-//! What lies at the host paths that a request names: mounts' sources and devices.
+//! What lies at the host paths that a request names: mounts' sources, devices, seccomp profiles.
 //!
 //! Must not know: what becomes of them in a container.
 
@@ -10,7 +10,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use nix::sys::stat::{major, minor};
 use oci_spec::runtime::LinuxDeviceType;
-use pintle_bundle::{DeviceNode, MountSource, peers};
+use pintle_bundle::{DeviceNode, MountSource, localhost_ref, peers};
+use pintle_cri::v1::SecurityProfile;
+
+use crate::error::Result;
 
 /// More nodes than a machine has.
 const MOST_NODES: usize = 4096;
@@ -28,6 +31,12 @@ pub fn mount(host_path: &str, mountinfo: &str) -> anyhow::Result<MountSource> {
     let path = found.with_context(|| format!("looking at {}", path.display()))?;
     let (mountpoint, peers) = peers(mountinfo, &path);
     Ok(MountSource { path, mountpoint, peers })
+}
+
+/// The text of the host's seccomp profile that a security context names, by the newer field or the older.
+pub fn seccomp_profile(profile: Option<&SecurityProfile>, path: &str) -> Result<Option<String>> {
+    let Some(path) = localhost_ref(profile, path)? else { return Ok(None) };
+    Ok(Some(fs::read_to_string(&path).with_context(|| format!("reading the seccomp profile {path}"))?))
 }
 
 /// The device at a path, or every one below it where it is a folder.

@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use oci_spec::image::ConfigBuilder;
-use pintle_bundle::{NamespacePaths, SandboxFiles, SandboxInput, cgroup_path, sandbox_namespaces, sandbox_spec};
+use pintle_bundle::{
+    NamespacePaths, SandboxFiles, SandboxInput, SandboxNamespaces, cgroup_path, sandbox_namespaces, sandbox_spec,
+};
+use pintle_cri::v1::PodSandboxConfig;
 use pintle_monitor::Monitor;
 
 use crate::container::bundle::write_json;
-use crate::drivers::{monitors, mounts, namespaces};
+use crate::drivers::{monitors, mounts, namespaces, sources};
 use crate::error::Result;
 use crate::runtime::Shared;
 use crate::state::{Entry, Sandbox};
@@ -38,8 +41,8 @@ pub async fn start(shared: &Shared, entry: &Entry<Sandbox>, monitor: &Monitor) -
 fn spec(shared: &Shared, entry: &Entry<Sandbox>) -> Result<oci_spec::runtime::Spec> {
     let record = entry.now();
     let image = ConfigBuilder::default().entrypoint([PROGRAM.to_owned()]).build().map_err(anyhow::Error::from)?;
-    let user = sandbox_namespaces(&record.config).is_ok_and(|own| own.user.is_some());
-    let paths = paths(&shared.namespaces_of(&entry.id), user);
+    let paths = paths(&shared.namespaces_of(&entry.id), &sandbox_namespaces(&record.config)?);
+    let profile = seccomp_profile(&record.config)?;
     let input = SandboxInput {
         id: &entry.id,
         config: &record.config,
@@ -49,20 +52,26 @@ fn spec(shared: &Shared, entry: &Entry<Sandbox>) -> Result<oci_spec::runtime::Sp
         namespaces: Some(&paths),
         files: &SandboxFiles::default(),
         sysctls_set: true,
-        seccomp_profile: None,
+        seccomp_profile: profile.as_deref(),
         host: &shared.host,
     };
     Ok(sandbox_spec(&input)?)
 }
 
+fn seccomp_profile(config: &PodSandboxConfig) -> Result<Option<String>> {
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.clone()).unwrap_or_default();
+    #[allow(deprecated)]
+    sources::seccomp_profile(context.seccomp.as_ref(), &context.seccomp_profile_path)
+}
+
 /// Where a sandbox's namespaces are.
-pub fn paths(dir: &Path, user: bool) -> NamespacePaths {
+pub fn paths(dir: &Path, own: &SandboxNamespaces) -> NamespacePaths {
     NamespacePaths {
         net: dir.join("net"),
         ipc: dir.join("ipc"),
         uts: dir.join("uts"),
-        pid: Some(dir.join("pid")),
-        user: user.then(|| dir.join("user")),
+        pid: own.pid.then(|| dir.join("pid")),
+        user: own.user.as_ref().map(|_| dir.join("user")),
         target_pid: None,
     }
 }
