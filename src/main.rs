@@ -109,9 +109,6 @@ fn main() -> ExitCode {
     if let Some(call) = launch_call() {
         return pintle_launch::main(call);
     }
-    if let Some(call) = native::log_keeper_call() {
-        return pintle_containerd::keeper::main(call);
-    }
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {

@@ -2,10 +2,8 @@
 //!
 //! Must not know: how that is done.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use pintle_containerd::Runtime;
 use pintle_cri::CgroupDriver;
 
@@ -13,8 +11,6 @@ use crate::config::Config;
 use crate::parts;
 
 const SCHEME: &str = "containerd-native:";
-/// The hidden subcommand that writes a container's log.
-const LOG_KEEPER: &str = "cri-log";
 
 /// The socket of an endpoint of this kind; `None` for any other.
 pub fn socket(endpoint: &str) -> Option<PathBuf> {
@@ -25,7 +21,6 @@ pub fn socket(endpoint: &str) -> Option<PathBuf> {
 /// CRI over the containerd at this socket.
 pub async fn connect(config: &Config, socket: PathBuf) -> anyhow::Result<pintle_cri::Runtime> {
     anyhow::ensure!(socket.is_absolute(), "{SCHEME}{} has no absolute path", socket.display());
-    let this = std::env::current_exe().context("finding this program")?;
     let bin_dir = parts::containerd(config).cni_bin_dir;
     parts::link_cni_plugins(config, &bin_dir)?;
     let runtime = Runtime::start(pintle_containerd::Config {
@@ -34,23 +29,16 @@ pub async fn connect(config: &Config, socket: PathBuf) -> anyhow::Result<pintle_
         root: config.data_dir.join("containerd-native"),
         cni_conf_dir: config.cni_conf_dir.clone(),
         cni_bin_dirs: vec![bin_dir],
-        log_keeper: vec![this.into(), LOG_KEEPER.into()],
         snapshotter: "overlayfs".into(),
         cgroup_driver: cgroup_driver(),
-        insecure_registries: Vec::new(),
+        registries: crate::images::registries(None)?,
     });
     pintle_cri::Runtime::over(runtime.await?.channel()).await
 }
 
 /// Where systemd runs, cgroups are its.
-fn cgroup_driver() -> CgroupDriver {
+pub fn cgroup_driver() -> CgroupDriver {
     if Path::new("/run/systemd/system").is_dir() { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs }
-}
-
-/// The arguments of `pintle cri-log …`, for its program; `None` for every other subcommand.
-pub fn log_keeper_call() -> Option<impl Iterator<Item = OsString>> {
-    let mut arguments = std::env::args_os().skip(1);
-    (arguments.next()? == LOG_KEEPER).then_some(arguments)
 }
 
 #[cfg(test)]

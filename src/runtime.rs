@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -17,15 +17,17 @@ use pintle_oci::{Config, Runtime};
     after_help = "Stopping it leaves containers running; the next start takes them over.\n\n\
                   Examples:\n  pintle runtime\n  \
                   pintle runtime --handler runc=/usr/sbin/runc --handler crun=/usr/bin/crun\n  \
+                  pintle runtime --containerd unix:///run/containerd/containerd.sock\n  \
                   crictl --runtime-endpoint unix:///run/pintle/runtime.sock pods"
 )]
 pub struct Settings {
-    /// Where images, records and containers' files are kept
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/pintle/runtime")]
-    root: PathBuf,
-    /// Where namespaces and sockets are kept; a file system that does not outlive the machine
-    #[arg(long, value_name = "DIR", default_value = "/run/pintle/runtime")]
-    state: PathBuf,
+    /// Where images, records and containers' files are kept [default: /var/lib/pintle/runtime, or containerd-native there]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Where namespaces and sockets are kept; a file system that does not outlive the machine [default: /run/pintle/runtime,
+    /// or containerd-native there]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// The socket that serves CRI
     #[arg(long, value_name = "PATH", default_value = "/run/pintle/runtime.sock")]
     listen: PathBuf,
@@ -35,6 +37,9 @@ pub struct Settings {
     /// Where CNI plugins are; may be given more than once [default: /opt/cni/bin, /usr/lib/cni]
     #[arg(long, value_name = "DIR")]
     cni_bin_dir: Vec<PathBuf>,
+    /// Run containers with the containerd at this endpoint, through its own API: its CRI plugin may be off
+    #[arg(long, value_name = "ENDPOINT", conflicts_with_all = ["oci_runtime", "handler"])]
+    containerd: Option<String>,
     /// An OCI runtime instead of the one in this program
     #[arg(long, value_name = "PATH")]
     oci_runtime: Option<PathBuf>,
@@ -52,6 +57,14 @@ pub struct Settings {
     pub log: String,
 }
 
+impl Settings {
+    /// Root and state: no two kinds of runtime take each other's for their own.
+    fn folders(&self, kind: &str) -> (PathBuf, PathBuf) {
+        let given = |given: &Option<PathBuf>, above: &str| given.clone().unwrap_or_else(|| Path::new(above).join(kind));
+        (given(&self.root, "/var/lib/pintle"), given(&self.state, "/run/pintle"))
+    }
+}
+
 fn handler(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name.to_owned(), path.into())),
@@ -63,12 +76,17 @@ fn handler(text: &str) -> Result<(String, PathBuf), String> {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = pintle_daemon::shutdown::on_signals()?;
     let listen = settings.listen.clone();
+    if let Some(endpoint) = settings.containerd.clone() {
+        let over = pintle_containerd::Runtime::start(over_containerd(settings, &endpoint)?).await?;
+        return over.serve(&listen, stop.cancelled_owned()).await;
+    }
     let runtime = Runtime::start(config(settings)?, stop.clone()).await?;
     runtime.serve(&listen, stop).await
 }
 
 fn config(settings: Settings) -> anyhow::Result<Config> {
-    let mut config = Config::new(settings.root, settings.state, launcher()?);
+    let (root, state) = settings.folders("runtime");
+    let mut config = Config::new(root, state, launcher()?);
     if let Some(path) = settings.oci_runtime {
         config.launcher = vec![path.into_os_string()];
     }
@@ -80,6 +98,23 @@ fn config(settings: Settings) -> anyhow::Result<Config> {
     config.images = crate::images::registries(settings.registries.as_deref())?;
     config.monitors_cgroup = settings.monitors_cgroup;
     Ok(config)
+}
+
+fn over_containerd(settings: Settings, endpoint: &str) -> anyhow::Result<pintle_containerd::Config> {
+    let socket = PathBuf::from(endpoint.strip_prefix("unix://").unwrap_or(endpoint));
+    anyhow::ensure!(socket.is_absolute(), "{endpoint:?} is no absolute path of containerd's socket");
+    let (root, state) = settings.folders("containerd-native");
+    let plugins = Config::new(PathBuf::new(), PathBuf::new(), Vec::new()).cni_bin_dirs;
+    Ok(pintle_containerd::Config {
+        socket,
+        state,
+        root,
+        cni_conf_dir: settings.cni_conf_dir,
+        cni_bin_dirs: if settings.cni_bin_dir.is_empty() { plugins } else { settings.cni_bin_dir },
+        snapshotter: "overlayfs".into(),
+        cgroup_driver: crate::native::cgroup_driver(),
+        registries: crate::images::registries(settings.registries.as_deref())?,
+    })
 }
 
 fn handlers(named: Vec<(String, PathBuf)>) -> BTreeMap<String, Vec<OsString>> {

@@ -1,4 +1,4 @@
-//! Containers: made on a layer of their own, started with a log keeper, stopped, removed, resized.
+//! Containers: made on a layer of their own, started, stopped, removed, resized.
 //!
 //! Must not know: how a sandbox is made.
 
@@ -12,7 +12,7 @@ use containerd_client::types::v1::Status as TaskStatus;
 use oci_spec::runtime::Spec;
 use pintle_bundle as bundle;
 use pintle_bundle::{ContainerInput, MountSource, NamespacePaths, UserDatabase};
-use pintle_cri::v1::{ContainerConfig, LinuxContainerResources, NamespaceMode, PodSandboxConfig};
+use pintle_cri::v1::{ContainerConfig, LinuxContainerResources, NamespaceMode, PodSandboxConfig, SecurityProfile};
 use prost_types::Any;
 use tonic::Status;
 
@@ -28,6 +28,14 @@ const RESOURCES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/
 const LARGEST_TEXT: u64 = 4 << 20;
 const CDI_FOLDERS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 const DEVICE_DEPTH: usize = 4;
+
+/// What a container finds on the host.
+struct Disk {
+    /// Its root, not mounted yet.
+    layers: Vec<LayerMount>,
+    /// What is at its mounts.
+    sources: Vec<MountSource>,
+}
 
 impl Inner {
     /// Makes a container in a ready sandbox; its id. What was made is undone when a step fails.
@@ -58,15 +66,17 @@ impl Inner {
         &self,
         id: &str,
         sandbox: &SandboxRecord,
-        config: ContainerConfig,
+        mut config: ContainerConfig,
         pod: &PodSandboxConfig,
         image: &Found,
     ) -> Result<(), Status> {
         self.unpack(&image.facts).await?;
         let lease = self.client.lease().await.during("containerd gave no lease")?;
         let layers = image.facts.config.rootfs().diff_ids().len();
-        let mounts = self.prepare(&lease, id, image.facts.chain_id(layers)).await?;
-        let spec = self.spec(id, sandbox, &config, pod, image, &mounts).await?;
+        let layers = self.prepare(&lease, id, image.facts.chain_id(layers)).await?;
+        let images = self.mount_images(&lease, id, &mut config).await?;
+        let disk = Disk { layers, sources: sources(&config, &images)? };
+        let spec = self.spec(id, sandbox, &config, pod, image, &disk).await?;
         let image_config = image.facts.config.config().as_ref();
         let state = State {
             created_at: now(),
@@ -93,14 +103,14 @@ impl Inner {
         config: &ContainerConfig,
         pod: &PodSandboxConfig,
         image: &Found,
-        layers: &[LayerMount],
+        disk: &Disk,
     ) -> Result<Spec, Status> {
         let image_config = image.facts.config.config().as_ref();
         let volumes = bundle::image_volumes(config, image_config, &self.config.container_root(id).join("volumes"));
         for volume in &volumes {
             fs::create_dir_all(&volume.source).map_err(internal).during("making a volume of the image")?;
         }
-        let (passwd, group) = (text_of(layers, "etc/passwd"), text_of(layers, "etc/group"));
+        let (passwd, group) = (text_of(&disk.layers, "etc/passwd"), text_of(&disk.layers, "etc/group"));
         let profile = profile(config)?;
         let cdi_specs = if bundle::cdi_devices(config).map_err(invalid)?.is_empty() { Vec::new() } else { cdi_specs() };
         let image_name = config.image.clone().unwrap_or_default().user_specified_image;
@@ -120,7 +130,7 @@ impl Inner {
             users: UserDatabase { passwd: &passwd, group: &group },
             namespaces: &self.namespaces(sandbox, config).await?,
             files: &self.config.sandbox_files(&sandbox.id, pod),
-            mounts: &sources(config)?,
+            mounts: &disk.sources,
             volumes: &volumes,
             devices: &devices,
             cdi_specs: &cdi_specs,
@@ -180,6 +190,7 @@ impl Inner {
         let delete = DeleteContainerRequest { id: id.to_owned() };
         self.client.containers().delete(request(delete)).await.or_gone().during("removing a container")?;
         self.remove_snapshot(id).await?;
+        self.unmount_images(id).await?;
         self.config.remove_container_files(id).map_err(internal)
     }
 
@@ -205,12 +216,18 @@ impl Inner {
     }
 
     async fn launch(&self, record: &ContainerRecord) -> Result<(), Status> {
-        let pipes = self.keep_log(record).await.map_err(internal)?;
+        let pipes = self.keep_streams(record).await.map_err(internal).during("keeping a container's streams")?;
+        let input = !pipes.stdin.is_empty() && !pipes.terminal;
         let mounts = self.mounts(&record.id).await?;
         self.create_task(&record.id, mounts, pipes).await?;
         // Before it starts: an end that is told at once must find it started.
         self.write_state(&record.id, &State { started_at: now(), ..record.state.clone() }).await?;
-        self.start_task(&record.id).await
+        self.start_task(&record.id).await?;
+        if input {
+            // the shim's own writing end would keep the input from ever ending; the monitor's stays
+            self.close_input(&record.id, "").await?;
+        }
+        Ok(())
     }
 
     /// Asks a container to end with its signal, and after `timeout` seconds ends it.
@@ -263,12 +280,13 @@ fn user_of(spec: &Spec) -> (u32, u32, Vec<u32>) {
     (user.uid(), user.gid(), user.additional_gids().clone().unwrap_or_default())
 }
 
-/// What is at the host paths of the mounts; a path that is missing is made, as containerd does.
-fn sources(config: &ContainerConfig) -> Result<Vec<MountSource>, Status> {
+/// What is at the host paths of the mounts, or the images that are there; a path that is missing is made, as containerd
+/// does.
+fn sources(config: &ContainerConfig, images: &[Option<PathBuf>]) -> Result<Vec<MountSource>, Status> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").map_err(internal)?;
-    let source = |(index, mount): (usize, &pintle_cri::v1::Mount)| {
-        if mount.image.is_some() {
-            return Err(Status::unimplemented(format!("mounts[{index}].image: this runtime mounts no images")));
+    let source = |(mount, image): (&pintle_cri::v1::Mount, &Option<PathBuf>)| {
+        if let Some(path) = image {
+            return Ok(MountSource { path: path.clone(), ..MountSource::default() });
         }
         let wanted = Path::new(&mount.host_path);
         if !wanted.exists() {
@@ -279,16 +297,18 @@ fn sources(config: &ContainerConfig) -> Result<Vec<MountSource>, Status> {
         let (mountpoint, peers) = bundle::peers(&mountinfo, &path);
         Ok(MountSource { path, mountpoint, peers })
     };
-    config.mounts.iter().enumerate().map(source).collect()
+    config.mounts.iter().zip(images).map(source).collect()
 }
 
-/// Text of the host's seccomp profile that the request names.
 fn profile(config: &ContainerConfig) -> Result<Option<String>, Status> {
-    let Some(context) = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref()) else {
-        return Ok(None);
-    };
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.clone()).unwrap_or_default();
     #[allow(deprecated)]
-    let named = bundle::localhost_ref(context.seccomp.as_ref(), &context.seccomp_profile_path).map_err(invalid)?;
+    seccomp_profile(context.seccomp.as_ref(), &context.seccomp_profile_path)
+}
+
+/// Text of the host's seccomp profile that a security context names, by the newer field or the older.
+pub fn seccomp_profile(profile: Option<&SecurityProfile>, path: &str) -> Result<Option<String>, Status> {
+    let named = bundle::localhost_ref(profile, path).map_err(invalid)?;
     Ok(named.and_then(|file| read_bounded(Path::new(&file))))
 }
 

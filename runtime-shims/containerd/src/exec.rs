@@ -1,4 +1,4 @@
-//! Commands in a running container: processes of containerd's shim with pipes of ours.
+//! Commands in a running container, as processes of containerd's shim with pipes of ours; and joining its own process.
 //!
 //! Must not know: streaming protocols.
 
@@ -7,18 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use containerd_client::services::v1::{
-    CloseIoRequest, DeleteProcessRequest, ExecProcessRequest, ResizePtyRequest, StartRequest, WaitRequest,
+    DeleteProcessRequest, ExecProcessRequest, ResizePtyRequest, StartRequest, WaitRequest,
 };
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use pintle_cri::streaming::bridge::Streams;
 use pintle_cri::v1::{ExecSyncRequest, ExecSyncResponse};
+use pintle_monitor::Attach;
 use prost_types::Any;
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
+use tokio::net::unix::pipe::{self, OpenOptions, Receiver, Sender};
 use tonic::Status;
 
 use crate::Inner;
 use crate::client::{During, internal, lasting, request};
+use crate::record::ContainerRecord;
 
 const PROCESS_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
 /// What is kept of each output; the rest is read and dropped. Both fit the 16 MiB of an answer.
@@ -37,7 +40,8 @@ pub struct Wanted {
     pub terminal: bool,
 }
 
-/// A command that was started. To be removed when it is done with; its pipes go with it.
+/// A command that was started, to be removed when it is done with; its pipes go with it. Or the container's own process,
+/// which was joined: then `exec` is empty, as in containerd's requests, and it goes on.
 pub struct Running {
     runtime: Arc<Inner>,
     container: String,
@@ -73,6 +77,17 @@ impl Inner {
         }
     }
 
+    /// Joins the streams that are wanted of the container's own process.
+    pub async fn begin_attach(self: Arc<Self>, container: &str, wanted: Streams) -> Result<Running, Status> {
+        let record: ContainerRecord = self.get(container).await?;
+        let (container, exec, dir) = (container.to_owned(), String::new(), PathBuf::new());
+        let mut running =
+            Running { runtime: self.clone(), container, exec, dir, stdin: None, stdout: None, stderr: None };
+        let ends = running.make(wanted).map_err(internal).during("making pipes")?;
+        self.join_streams(&record, ends).await.map_err(internal).during("failed to attach to container")?;
+        Ok(running)
+    }
+
     pub async fn exec_sync(self: Arc<Self>, asked: ExecSyncRequest) -> Result<ExecSyncResponse, Status> {
         let process = self.exec_spec(&asked.container_id, &asked.cmd, false).await?;
         let mut running = self.begin_exec(&asked.container_id, process, Wanted::default()).await?;
@@ -104,6 +119,28 @@ impl Running {
         Ok(())
     }
 
+    /// Pipes whose far ends somebody else holds.
+    fn make(&mut self, wanted: Streams) -> std::io::Result<Attach> {
+        let mut far = Attach::default();
+        if wanted.stdin {
+            let (sender, receiver) = pipe::pipe()?;
+            (self.stdin, far.stdin) = (Some(sender), Some(receiver.into_blocking_fd()?));
+        }
+        if wanted.stdout {
+            let (sender, receiver) = pipe::pipe()?;
+            (self.stdout, far.stdout) = (Some(receiver), Some(sender.into_blocking_fd()?));
+        }
+        if wanted.stderr && !wanted.tty {
+            let (sender, receiver) = pipe::pipe()?;
+            (self.stderr, far.stderr) = (Some(receiver), Some(sender.into_blocking_fd()?));
+        }
+        Ok(far)
+    }
+
+    fn is_joined(&self) -> bool {
+        self.exec.is_empty()
+    }
+
     fn path(&self, name: &str, wanted: bool) -> String {
         if wanted { self.dir.join(name).display().to_string() } else { String::new() }
     }
@@ -126,17 +163,23 @@ impl Running {
         Ok(())
     }
 
-    /// The exit code, once there is one.
+    /// The exit code, once there is one; how a process that was joined ends is nothing to who joined it.
     pub async fn wait(&self) -> Result<i32, Status> {
         let wait = WaitRequest { container_id: self.container.clone(), exec_id: self.exec.clone() };
-        let ended = self.runtime.client.tasks().wait(lasting(wait)).await.during("waiting for an exec")?;
+        let ended = self.runtime.client.tasks().wait(lasting(wait)).await;
+        if self.is_joined() {
+            return Ok(0);
+        }
+        let ended = ended.during("waiting for an exec")?;
         Ok(ended.into_inner().exit_status.try_into().unwrap_or(i32::MAX))
     }
 
-    /// Tells the command that its input has ended; the shim holds a writing end too.
+    /// Tells the command that its input has ended; the shim holds a writing end too. Whether a container's own input ends
+    /// with who typed is its monitor's to decide.
     pub async fn close_stdin(&self) {
-        let close = CloseIoRequest { container_id: self.container.clone(), exec_id: self.exec.clone(), stdin: true };
-        self.tell("closing its input", self.runtime.client.tasks().close_io(request(close)).await);
+        if !self.is_joined() {
+            self.tell("closing its input", self.runtime.close_input(&self.container, &self.exec).await);
+        }
     }
 
     pub async fn resize(&self, width: u16, height: u16) {
@@ -176,6 +219,9 @@ impl Running {
 
     /// Ends the command where it still runs, and takes back its pipes.
     pub async fn remove(self) {
+        if self.is_joined() {
+            return;
+        }
         let runtime = &self.runtime;
         self.tell("ending a command", runtime.signal(&self.container, &self.exec, SIGKILL, true).await);
         let ended = tokio::time::timeout(DRAIN_LIMIT, self.wait()).await;
@@ -187,10 +233,10 @@ impl Running {
     }
 }
 
-async fn read(pipe: Option<Receiver>, kept: &mut Vec<u8>) {
-    let Some(mut pipe) = pipe else { return };
+async fn read(from: Option<Receiver>, kept: &mut Vec<u8>) {
+    let Some(mut from) = from else { return };
     let mut piece = vec![0; 64 << 10];
-    while let Ok(count) = pipe.read(&mut piece).await {
+    while let Ok(count) = from.read(&mut piece).await {
         if count == 0 {
             break;
         }

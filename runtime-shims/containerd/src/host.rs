@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::stat::{major, minor};
 use oci_spec::runtime::{Capability, LinuxDeviceType};
@@ -14,6 +15,8 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// Folders of `/dev` whose nodes are of a container itself.
 const OWN: [&str; 4] = ["pts", "shm", "fd", "mqueue"];
 const DEEPEST: usize = 4;
+/// The first kernel with this call, by which a whole tree of mounts becomes read-only.
+const MOUNT_SETATTR: (u32, u32) = (5, 12);
 
 pub fn look(cgroup_driver: CgroupDriver) -> Host {
     let unified = Path::new(CGROUPS).join("cgroup.controllers").exists();
@@ -27,7 +30,7 @@ pub fn look(cgroup_driver: CgroupDriver) -> Host {
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
         apparmor: apparmor(),
         selinux: None,
-        recursive_read_only: false,
+        recursive_read_only: mounts_read_only_to_the_bottom(),
         id_mapped_mounts: false,
         least_oom_score_adj: least_oom_score_adj(),
         rlimits: Vec::new(),
@@ -35,6 +38,26 @@ pub fn look(cgroup_driver: CgroupDriver) -> Host {
         unprivileged_ports: true,
         unprivileged_icmp: true,
     }
+}
+
+/// Whether containerd's runc and the kernel know mounts that are read-only with all below them.
+fn mounts_read_only_to_the_bottom() -> bool {
+    let told = Command::new("runc").arg("features").output();
+    let by_runc = told.is_ok_and(|told| told.status.success() && knows_option(&told.stdout, "rro"));
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    by_runc && kernel(&release).is_some_and(|found| found >= MOUNT_SETATTR)
+}
+
+fn knows_option(features: &[u8], option: &str) -> bool {
+    let features: serde_json::Value = serde_json::from_slice(features).unwrap_or_default();
+    let options = features.get("mountOptions").and_then(serde_json::Value::as_array);
+    options.is_some_and(|options| options.iter().any(|known| known == option))
+}
+
+/// `6.1.0-13-amd64` → major and minor.
+fn kernel(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(['.', '-']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn swap(unified: bool) -> bool {
@@ -120,4 +143,16 @@ fn node(path: &Path, found: &fs::Metadata) -> Option<DeviceNode> {
         uid: found.uid(),
         gid: found.gid(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runc_and_the_kernel_know_is_read() {
+        let features = br#"{ "ociVersionMin": "1.0.0", "mountOptions": ["ro", "rro"] }"#;
+        assert!(knows_option(features, "rro") && !knows_option(features, "idmap") && !knows_option(b"", "rro"));
+        assert_eq!(["6.1.0-13-amd64", "5.12-rc1", "?"].map(kernel), [Some((6, 1)), Some((5, 12)), None]);
+    }
 }

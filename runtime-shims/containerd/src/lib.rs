@@ -1,7 +1,7 @@
 //! CRI over containerd's own API, for hosts whose containerd has its CRI off, as Docker ships it.
 //!
 //! containerd keeps the records: a sandbox or container is a container of containerd's with our labels and extensions,
-//! so a restart finds everything. Logs are written by a process per container that outlives us (`keeper`).
+//! so a restart finds everything. Logs are written by the pods' monitors, which outlive us.
 //! Must not know: the embedded runtime, the kubelet.
 
 mod client;
@@ -11,7 +11,6 @@ mod exec;
 mod files;
 mod host;
 mod images;
-pub mod keeper;
 mod netns;
 mod record;
 mod sandbox;
@@ -20,10 +19,11 @@ mod snapshots;
 mod stats;
 mod status;
 mod streaming;
+mod streams;
 mod tasks;
+mod volumes;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use anyhow::Context;
@@ -46,12 +46,10 @@ pub struct Config {
     pub root: PathBuf,
     pub cni_conf_dir: PathBuf,
     pub cni_bin_dirs: Vec<PathBuf>,
-    /// The command that runs [`keeper::main`], without its arguments: `pintle cri-log`.
-    pub log_keeper: Vec<OsString>,
     pub snapshotter: String,
     pub cgroup_driver: CgroupDriver,
-    /// Registries that are spoken to without TLS, `host:port`. Those on loopback always are.
-    pub insecure_registries: Vec<String>,
+    /// Mirrors, plain HTTP, certificates and credentials of registries.
+    pub registries: pintle_images::Config,
 }
 
 /// The runtime: cheap to clone.
@@ -106,7 +104,15 @@ impl Runtime {
         Channel::in_process(self.routes().prepare())
     }
 
-    /// Both services, to be served on a socket.
+    /// Serves CRI on a socket until told to stop.
+    ///
+    /// # Errors
+    /// Another runtime listens there, or the socket cannot be made.
+    pub async fn serve(&self, socket: &Path, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        pintle_cri::serve(self.routes(), socket, stop).await
+    }
+
+    /// Both services.
     pub fn routes(&self) -> tonic::service::Routes {
         let runtime = RuntimeServiceServer::from_arc(self.inner.clone());
         let images = ImageServiceServer::from_arc(self.inner.clone());

@@ -16,6 +16,7 @@ pub fn make(path: &Path) -> anyhow::Result<()> {
     // A thread has a network namespace of its own; it ends with its work.
     let made = std::thread::spawn(move || -> anyhow::Result<()> {
         unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
+        pintle_cni::loopback_up().context("setting the loopback link up")?;
         let own = "/proc/thread-self/ns/net";
         mount(Some(own), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .with_context(|| format!("pinning a network namespace at {}", place.display()))
@@ -56,5 +57,26 @@ pub fn unmount(path: &Path) -> anyhow::Result<()> {
     match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("unmounting {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_listens_on_the_loopback_of_a_new_network_is_reached() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("netns");
+        make(&path).unwrap();
+        let reached = inside(&path, || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+            Ok(std::net::TcpStream::connect(listener.local_addr()?).map(drop)?)
+        });
+        remove(&path).unwrap();
+        reached.unwrap();
     }
 }

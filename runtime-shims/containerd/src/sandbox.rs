@@ -14,6 +14,7 @@ use prost_types::Any;
 use tonic::Status;
 
 use crate::client::{During, internal, request};
+use crate::container::seccomp_profile;
 use crate::images::PAUSE_IMAGE;
 use crate::record::{KIND, SANDBOX, SandboxRecord, State, extensions, new_id, now};
 use crate::tasks::Pipes;
@@ -70,6 +71,9 @@ impl Inner {
     async fn create_sandbox(&self, id: &str, config: &PodSandboxConfig, state: &State) -> Result<(), Status> {
         let image = self.image(PAUSE_IMAGE).await?;
         let image = image.ok_or_else(|| Status::failed_precondition("the sandbox image is gone from containerd"))?;
+        let context = config.linux.as_ref().and_then(|linux| linux.security_context.clone()).unwrap_or_default();
+        #[allow(deprecated)]
+        let profile = seccomp_profile(context.seccomp.as_ref(), &context.seccomp_profile_path)?;
         let joined = NamespacePaths { net: state.netns.clone().unwrap_or_default(), ..NamespacePaths::default() };
         let spec = sandbox_spec(&SandboxInput {
             id,
@@ -80,7 +84,7 @@ impl Inner {
             namespaces: Some(&joined),
             files: &self.config.sandbox_files(id, config),
             sysctls_set: false,
-            seccomp_profile: None,
+            seccomp_profile: profile.as_deref(),
             host: &self.host,
         });
         let spec = spec_any(&spec.map_err(invalid)?)?;

@@ -191,7 +191,7 @@ fn look(folder: &str, path: &str) -> Looked {
 }
 
 /// Opened by place only, so that a device or pipe in an image is never opened itself.
-fn open_inside(folder: &str, path: &str) -> nix::Result<OwnedFd> {
+pub fn open_inside(folder: &str, path: &str) -> nix::Result<OwnedFd> {
     let root = open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)

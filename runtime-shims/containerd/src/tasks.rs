@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use containerd_client::services::v1::{
-    CreateTaskRequest, DeleteTaskRequest, GetRequest, KillRequest, StartRequest, WaitRequest,
+    CloseIoRequest, CreateTaskRequest, DeleteTaskRequest, GetRequest, KillRequest, StartRequest, WaitRequest,
 };
 use containerd_client::types::Mount;
 use containerd_client::types::v1::{Process, Status as TaskStatus};
@@ -63,6 +63,12 @@ impl Inner {
         let start = StartRequest { container_id: id.to_owned(), ..StartRequest::default() };
         self.client.tasks().start(request(start)).await.during("failed to start containerd task")?;
         Ok(())
+    }
+
+    /// Closes the shim's own writing end of an input; `exec` is empty for the container's own process.
+    pub async fn close_input(&self, id: &str, exec: &str) -> Result<(), Status> {
+        let close = CloseIoRequest { container_id: id.to_owned(), exec_id: exec.to_owned(), stdin: true };
+        self.client.tasks().close_io(request(close)).await.or_gone().during("closing an input").map(drop)
     }
 
     /// The process of a task; `None` when the container has no task.

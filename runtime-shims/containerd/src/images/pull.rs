@@ -11,11 +11,12 @@ use bytes::Bytes;
 use containerd_client::types::Descriptor;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol, SizedStream};
+use oci_client::client::{BlobResponse, SizedStream};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use pintle_cri::archive;
 use pintle_cri::v1::AuthConfig;
+use pintle_images::Endpoint;
 use tonic::{Code, Status};
 
 use super::{Facts, Link, Node, reference};
@@ -41,9 +42,8 @@ struct Source {
 impl Inner {
     /// Pulls an image and unpacks it; its id.
     pub async fn pull(&self, asked: &str, auth: Option<&AuthConfig>) -> Result<String, Status> {
-        let source = self.source(reference(asked)?, auth)?;
         let lease = self.client.lease().await.during("containerd gave no lease")?;
-        let (target, bytes) = source.manifest(&source.reference).await?;
+        let (source, target, bytes) = self.look(&reference(asked)?, auth).await?;
         let facts = self.fetch(&lease, &source, &target, &bytes).await?;
         self.unpack(&facts).await?;
         let (name, digest) = names(&source.reference, &target.digest);
@@ -53,12 +53,24 @@ impl Inner {
         Ok(facts.id.clone())
     }
 
-    fn source(&self, reference: Reference, auth: Option<&AuthConfig>) -> Result<Source, Status> {
-        let registry = reference.resolve_registry().to_owned();
-        let plain = is_loopback(&registry) || self.config.insecure_registries.contains(&registry);
-        let plain = Some(registry).filter(|_| plain).into_iter().collect();
-        let config = ClientConfig { protocol: ClientProtocol::HttpsExcept(plain), ..ClientConfig::default() };
-        Ok(Source { client: Client::new(config), auth: credentials(auth)?, reference })
+    /// The first place that has the image, mirrors before the registry; why the registry has not, where none has.
+    async fn look(
+        &self,
+        reference: &Reference,
+        auth: Option<&AuthConfig>,
+    ) -> Result<(Source, Descriptor, Bytes), Status> {
+        let mut refused = Status::not_found(format!("{reference} has no registry"));
+        for endpoint in self.config.registries.endpoints(reference.registry()) {
+            let source = Source::new(&endpoint, reference, auth)?;
+            match source.manifest(&source.reference).await {
+                Ok((target, bytes)) => return Ok((source, target, bytes)),
+                Err(status) => {
+                    tracing::debug!(host = endpoint.host, message = status.message(), "no image here");
+                    refused = status;
+                }
+            }
+        }
+        Err(refused)
     }
 
     /// Brings what a manifest or index stands for into the content store, children before parents.
@@ -147,6 +159,18 @@ impl Inner {
 }
 
 impl Source {
+    /// Does not connect yet. A mirror gets no caller's credentials.
+    fn new(endpoint: &Endpoint, reference: &Reference, auth: Option<&AuthConfig>) -> Result<Self, Status> {
+        let mut reference = reference.clone();
+        if endpoint.mirror {
+            reference.set_mirror_registry(endpoint.host.clone());
+        }
+        let configured = || endpoint.auth.clone().map(|it| RegistryAuth::Basic(it.username, it.password));
+        let callers = credentials(auth.filter(|_| !endpoint.mirror))?;
+        let auth = callers.or_else(configured).unwrap_or(RegistryAuth::Anonymous);
+        Ok(Self { client: endpoint.client().map_err(internal)?, auth, reference })
+    }
+
     /// The bytes of a blob. (Boxed: the compiler cannot see that the registry client's future may cross threads.)
     fn blob(&self, digest: String) -> BoxFuture<'static, Result<SizedStream, Status>> {
         let (client, reference) = (self.client.clone(), self.reference.clone());
@@ -203,28 +227,22 @@ fn names(reference: &Reference, digest: &str) -> (Option<String>, String) {
     (reference.tag().map(|tag| format!("{repository}:{tag}")), format!("{repository}@{digest}"))
 }
 
-fn credentials(auth: Option<&AuthConfig>) -> Result<RegistryAuth, Status> {
-    let Some(auth) = auth else { return Ok(RegistryAuth::Anonymous) };
+fn credentials(auth: Option<&AuthConfig>) -> Result<Option<RegistryAuth>, Status> {
+    let Some(auth) = auth else { return Ok(None) };
     if !auth.registry_token.is_empty() {
-        return Ok(RegistryAuth::Bearer(auth.registry_token.clone()));
+        return Ok(Some(RegistryAuth::Bearer(auth.registry_token.clone())));
     }
     if !auth.username.is_empty() {
-        return Ok(RegistryAuth::Basic(auth.username.clone(), auth.password.clone()));
+        return Ok(Some(RegistryAuth::Basic(auth.username.clone(), auth.password.clone())));
     }
     if auth.auth.is_empty() {
-        return Ok(RegistryAuth::Anonymous);
+        return Ok(None);
     }
     let decoded = STANDARD.decode(&auth.auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let pair = decoded.as_deref().and_then(|text| text.trim_end_matches('\0').split_once(':'));
     let (user, password) =
         pair.ok_or_else(|| Status::invalid_argument("invalid auth: it is no base64 of user:password"))?;
-    Ok(RegistryAuth::Basic(user.to_owned(), password.to_owned()))
-}
-
-fn is_loopback(registry: &str) -> bool {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    host == "localhost"
-        || host.trim_matches(['[', ']']).parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+    Ok(Some(RegistryAuth::Basic(user.to_owned(), password.to_owned())))
 }
 
 #[cfg(test)]
@@ -232,24 +250,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_is_spoken_to_without_tls() {
-        for plain in ["localhost:5000", "127.0.0.1:5000", "[::1]:5000", "localhost"] {
-            assert!(is_loopback(plain), "{plain}");
-        }
-        for tls in ["docker.io", "10.0.0.1:5000", "localhost.example:5000"] {
-            assert!(!is_loopback(tls), "{tls}");
-        }
-    }
-
-    #[test]
     fn credentials_come_in_three_forms() {
         let basic = RegistryAuth::Basic("ann".into(), "s:ecret".into());
         let plain = AuthConfig { username: "ann".into(), password: "s:ecret".into(), ..Default::default() };
         let encoded = AuthConfig { auth: STANDARD.encode("ann:s:ecret"), ..Default::default() };
-        assert_eq!(credentials(Some(&plain)).unwrap(), basic);
-        assert_eq!(credentials(Some(&encoded)).unwrap(), basic);
-        assert_eq!(credentials(None).unwrap(), RegistryAuth::Anonymous);
+        assert_eq!(credentials(Some(&plain)).unwrap(), Some(basic.clone()));
+        assert_eq!(credentials(Some(&encoded)).unwrap(), Some(basic));
+        assert_eq!(credentials(None).unwrap(), None);
         assert!(credentials(Some(&AuthConfig { auth: "?".into(), ..Default::default() })).is_err());
+    }
+
+    #[test]
+    fn a_mirror_is_asked_without_the_callers_credentials() {
+        let mirrors = vec!["http://127.0.0.1:5000".to_owned()];
+        let settings = pintle_images::Registry { mirrors, ..Default::default() };
+        let registries =
+            pintle_images::Config { registries: [("docker.io".to_owned(), settings)].into(), ..Default::default() };
+        let asked = AuthConfig { username: "ann".into(), password: "secret".into(), ..Default::default() };
+        let reference = reference("web:1").unwrap();
+        let endpoints = registries.endpoints(reference.registry());
+        let sources: Vec<Source> =
+            endpoints.iter().map(|endpoint| Source::new(endpoint, &reference, Some(&asked)).unwrap()).collect();
+        let hosts: Vec<&str> = sources.iter().map(|source| source.reference.resolve_registry()).collect();
+        assert_eq!(hosts[0], "127.0.0.1:5000");
+        assert_eq!(sources[0].auth, RegistryAuth::Anonymous);
+        assert_eq!(sources[1].auth, RegistryAuth::Basic("ann".into(), "secret".into()));
+        assert_eq!(names(&sources[0].reference, "sha256:a").0.as_deref(), Some("docker.io/library/web:1"));
     }
 
     #[test]

@@ -213,7 +213,7 @@ impl RuntimeService for Inner {
         request: Request<ReopenContainerLogRequest>,
     ) -> Answer<ReopenContainerLogResponse> {
         let record: ContainerRecord = self.get(&request.into_inner().container_id).await?;
-        self.reopen_log(&record.id).await.map_err(internal)?;
+        self.reopen_log(&record).await.map_err(internal)?;
         ok(ReopenContainerLogResponse {})
     }
 
@@ -225,8 +225,8 @@ impl RuntimeService for Inner {
         ok(ExecResponse { url: self.exec_url(request.into_inner()).await? })
     }
 
-    async fn attach(&self, _: Request<AttachRequest>) -> Answer<AttachResponse> {
-        not_served("Attach")
+    async fn attach(&self, request: Request<AttachRequest>) -> Answer<AttachResponse> {
+        ok(AttachResponse { url: self.attach_url(request.into_inner()).await? })
     }
 
     async fn port_forward(&self, request: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
@@ -284,7 +284,8 @@ impl RuntimeService for Inner {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusResponse> {
-        let features = Some(RuntimeHandlerFeatures::default());
+        let recursive_read_only_mounts = self.host.recursive_read_only;
+        let features = Some(RuntimeHandlerFeatures { recursive_read_only_mounts, ..Default::default() });
         let handler = |name: &str| RuntimeHandler { name: name.to_owned(), features };
         ok(StatusResponse {
             status: Some(RuntimeStatus { conditions: self.conditions().await }),

@@ -1,4 +1,4 @@
-//! An exec session: SPDY streams on one side, the pipes of containerd's shim on the other.
+//! An exec or attach session: SPDY streams on one side, pipes to the process on the other.
 //!
 //! Must not know: how the client's connection came about.
 
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
+use tonic::Status;
 
 use crate::Inner;
 use crate::exec::{Running, Wanted};
@@ -26,12 +27,20 @@ const OPENED_WITHIN: Duration = Duration::from_secs(30);
 const SILENT_AFTER_END: Duration = Duration::from_secs(2);
 const PIECE: usize = 32 << 10;
 
-/// What to run, and with which streams.
-pub struct Exec {
+/// What to run or join, and with which streams.
+pub struct Command {
     pub runtime: Arc<Inner>,
     pub container: String,
-    pub process: Vec<u8>,
+    pub target: Target,
     pub streams: Streams,
+}
+
+#[derive(Debug)]
+pub enum Target {
+    /// A process specification as JSON.
+    Exec(Vec<u8>),
+    /// The container's own process.
+    Own,
 }
 
 #[derive(Default)]
@@ -43,16 +52,15 @@ struct Opened {
     resize: Option<Stream>,
 }
 
-impl Exec {
-    /// Serves until the command ends or the client goes, which ends the command.
+impl Command {
+    /// Serves until the process ends or the client goes, which ends an exec.
     pub async fn serve(self, connection: Connection, mut incoming: Incoming, protocol: &'static str) {
         let opened = tokio::time::timeout(OPENED_WITHIN, collect(&mut incoming, self.streams, protocol)).await;
         let Ok(Some(mut opened)) = opened else {
             return tracing::debug!("a streaming client did not open its streams");
         };
         let Some(mut error) = opened.error.take() else { return };
-        let wanted = Wanted { stdin: opened.stdin.is_some(), terminal: self.streams.tty };
-        let result = match self.runtime.clone().begin_exec(&self.container, self.process, wanted).await {
+        let result = match self.begin(opened.stdin.is_some()).await {
             Err(status) => Err(anyhow::Error::msg(status.message().to_owned())),
             Ok(mut running) => {
                 let result = tokio::select! {
@@ -71,6 +79,18 @@ impl Exec {
         let _ = error.writer.finish().await;
         connection.go_away().await;
         let _ = tokio::time::timeout(SILENT_AFTER_END, gone(&mut incoming)).await;
+    }
+}
+
+impl Command {
+    async fn begin(self, stdin: bool) -> Result<Running, Status> {
+        match self.target {
+            Target::Exec(process) => {
+                let wanted = Wanted { stdin, terminal: self.streams.tty };
+                self.runtime.begin_exec(&self.container, process, wanted).await
+            }
+            Target::Own => self.runtime.begin_attach(&self.container, self.streams).await,
+        }
     }
 }
 

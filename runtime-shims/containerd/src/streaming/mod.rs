@@ -1,4 +1,4 @@
-//! Exec and port-forward sessions: URLs with tokens on the loopback, and what serves them.
+//! Exec, attach and port-forward sessions: URLs with tokens on the loopback, and what serves them.
 //!
 //! Must not know: who connects (the kubelet, on this machine).
 
@@ -10,24 +10,28 @@ mod tokens;
 pub use server::{Request, Server};
 
 use pintle_cri::streaming::bridge::Streams;
-use pintle_cri::v1::{ContainerConfig, ExecRequest, PodSandboxConfig, PortForwardRequest};
+use pintle_cri::v1::{AttachRequest, ContainerConfig, ExecRequest, PodSandboxConfig, PortForwardRequest};
 use tonic::Status;
 
 use crate::Inner;
-use crate::record::SandboxRecord;
+use crate::record::{ContainerRecord, SandboxRecord};
+use command::Target;
 
 impl Inner {
     /// The URL at which a command runs.
     pub async fn exec_url(&self, asked: ExecRequest) -> Result<String, Status> {
         let streams = Streams { stdin: asked.stdin, stdout: asked.stdout, stderr: asked.stderr, tty: asked.tty };
-        if streams.tty && streams.stderr {
-            return Err(Status::invalid_argument("tty and stderr cannot both be true"));
-        }
-        if !(streams.stdin || streams.stdout || streams.stderr) {
-            return Err(Status::invalid_argument("one of stdin, stdout, or stderr must be set"));
-        }
+        check(streams)?;
         let process = self.exec_spec(&asked.container_id, &asked.cmd, asked.tty).await?;
-        self.url(Request::Exec { container: asked.container_id, process, streams })
+        self.url(Request::Command { container: asked.container_id, target: Target::Exec(process), streams })
+    }
+
+    /// The URL at which a container's own process is joined.
+    pub async fn attach_url(&self, asked: AttachRequest) -> Result<String, Status> {
+        let streams = Streams { stdin: asked.stdin, stdout: asked.stdout, stderr: asked.stderr, tty: asked.tty };
+        check(streams)?;
+        self.running(&asked.container_id).await?;
+        self.url(Request::Command { container: asked.container_id, target: Target::Own, streams })
     }
 
     /// The URL at which ports of a pod are reached.
@@ -49,13 +53,28 @@ impl Inner {
 
     /// The process of a command in a container that runs, as JSON.
     pub async fn exec_spec(&self, id: &str, command: &[String], terminal: bool) -> Result<Vec<u8>, Status> {
+        let record = self.running(id).await?;
+        let spec = serde_json::from_slice(&record.spec).map_err(crate::client::internal)?;
+        let process = pintle_bundle::exec_process(&spec, command, terminal).map_err(crate::sandbox::invalid)?;
+        serde_json::to_vec(&process).map_err(crate::client::internal)
+    }
+
+    async fn running(&self, id: &str) -> Result<ContainerRecord, Status> {
         let record = self.get::<ContainerConfig>(id).await?;
         let running = record.state.started_at != 0 && record.state.finished_at == 0;
         if !running || self.task(id).await?.is_none() {
             return Err(Status::failed_precondition(format!("container {id} is not running")));
         }
-        let spec = serde_json::from_slice(&record.spec).map_err(crate::client::internal)?;
-        let process = pintle_bundle::exec_process(&spec, command, terminal).map_err(crate::sandbox::invalid)?;
-        serde_json::to_vec(&process).map_err(crate::client::internal)
+        Ok(record)
     }
+}
+
+fn check(streams: Streams) -> Result<(), Status> {
+    if streams.tty && streams.stderr {
+        return Err(Status::invalid_argument("tty and stderr cannot both be true"));
+    }
+    if !(streams.stdin || streams.stdout || streams.stderr) {
+        return Err(Status::invalid_argument("one of stdin, stdout, or stderr must be set"));
+    }
+    Ok(())
 }

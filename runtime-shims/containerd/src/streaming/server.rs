@@ -18,6 +18,7 @@ use pintle_cri::streaming::bridge::{self, Session, Streams};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
+use super::command::{Command, Target};
 use super::tokens::Tokens;
 use super::{command, ports};
 use crate::Inner;
@@ -32,8 +33,8 @@ type Runtime = watch::Receiver<Weak<Inner>>;
 /// What a URL leads to.
 #[derive(Debug)]
 pub enum Request {
-    /// A process specification as JSON, in a container.
-    Exec { container: String, process: Vec<u8>, streams: Streams },
+    /// An exec in a container, or its own process.
+    Command { container: String, target: Target, streams: Streams },
     /// `None` is the host's network; no ports are any.
     PortForward { network: Option<PathBuf>, ports: Vec<u16> },
 }
@@ -113,7 +114,7 @@ fn answer(request: http::Request<Incoming>, tokens: &Tokens<Request>, runtime: &
         return refusal;
     };
     let (session, protocols) = match &wanted {
-        Request::Exec { streams, .. } => (Session::Command(*streams), command::PROTOCOLS),
+        Request::Command { streams, .. } => (Session::Command(*streams), command::PROTOCOLS),
         Request::PortForward { ports, .. } => (Session::PortForward { ports: ports.clone() }, ports::PROTOCOLS),
     };
     let local = match bridge::accept_here(request, session, protocols) {
@@ -123,9 +124,9 @@ fn answer(request: http::Request<Incoming>, tokens: &Tokens<Request>, runtime: &
     tokio::spawn(async move {
         let Some((connection, incoming)) = local.streams.await else { return };
         match wanted {
-            Request::Exec { container, process, streams } => {
-                let exec = command::Exec { runtime, container, process, streams };
-                exec.serve(connection, incoming, local.protocol).await;
+            Request::Command { container, target, streams } => {
+                let command = Command { runtime, container, target, streams };
+                command.serve(connection, incoming, local.protocol).await;
             }
             Request::PortForward { network, .. } => ports::serve(network, connection, incoming).await,
         }

@@ -123,14 +123,14 @@ impl Machine {
         script: &str,
         linux: LinuxContainerConfig,
     ) -> Result<String, tonic::Status> {
-        let config = ContainerConfig {
-            metadata: Some(ContainerMetadata { name: name.into(), attempt: 0 }),
-            image: Some(ImageSpec { image: SHELL.into(), ..Default::default() }),
-            command: vec!["/bin/sh".into(), "-c".into(), script.into()],
-            log_path: format!("{name}.log"),
-            linux: Some(linux),
-            ..Default::default()
-        };
+        self.create_as(sandbox, ContainerConfig { linux: Some(linux), ..shell(name, script) }).await
+    }
+
+    pub async fn create_as(
+        &self,
+        sandbox: &(String, PodSandboxConfig),
+        config: ContainerConfig,
+    ) -> Result<String, tonic::Status> {
         let request = CreateContainerRequest {
             pod_sandbox_id: sandbox.0.clone(),
             config: Some(config),
@@ -164,6 +164,17 @@ impl Machine {
     pub fn log(&self, name: &str) -> Vec<String> {
         let text = fs::read_to_string(self.path("logs").join(format!("{name}.log"))).unwrap_or_default();
         text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+}
+
+/// A container that runs a script and logs it.
+pub fn shell(name: &str, script: &str) -> ContainerConfig {
+    ContainerConfig {
+        metadata: Some(ContainerMetadata { name: name.into(), attempt: 0 }),
+        image: Some(ImageSpec { image: SHELL.into(), ..Default::default() }),
+        command: vec!["/bin/sh".into(), "-c".into(), script.into()],
+        log_path: format!("{name}.log"),
+        ..Default::default()
     }
 }
 
@@ -201,10 +212,9 @@ fn config(dir: &Path) -> Config {
         root: dir.join("lib"),
         cni_conf_dir: dir.join("net.d"),
         cni_bin_dirs: vec!["/usr/lib/cni".into()],
-        log_keeper: vec![env!("CARGO_BIN_EXE_pintle-cri-log").into()],
         snapshotter: "overlayfs".into(),
         cgroup_driver: CgroupDriver::Cgroupfs,
-        insecure_registries: Vec::new(),
+        registries: pintle_images::Config::default(),
     }
 }
 

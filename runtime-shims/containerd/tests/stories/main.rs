@@ -1,6 +1,8 @@
 //! Stories of pods over a real containerd whose CRI is off.
 
+mod attach;
 mod machine;
+mod volumes;
 
 use machine::{Machine, SHELL, possible, until};
 use pintle_cri::v1::*;
@@ -18,7 +20,7 @@ async fn a_container_runs_logs_and_ends_with_its_code() {
     assert!(status.started_at > 0 && status.finished_at >= status.started_at);
     let mut log = until(async || Some(machine.log("main")).filter(|log| log.len() == 3).ok_or("not all")).await;
     log.sort();
-    assert_eq!(log, ["stderr F err", "stdout F last", "stdout F out"]);
+    assert_eq!(log, ["stderr F err", "stdout F out", "stdout P last"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
