@@ -17,6 +17,7 @@ mod preflight;
 mod progress;
 mod reset;
 mod runtime;
+mod runtime_benchmark;
 mod runtime_conformance;
 mod up;
 

@@ -10,6 +10,8 @@ use clap::Args;
 use pintle_conformance::{Options, Selection, demands};
 use regex::Regex;
 
+use crate::runtime_benchmark;
+
 /// What is tested, and where that is written.
 #[derive(Args)]
 #[command(
@@ -18,7 +20,8 @@ use regex::Regex;
                   machine, in its network and mount namespaces, as root. Exit code 1: a test failed.\n\n\
                   Examples:\n  pintle runtime-conformance --runtime-endpoint unix:///run/containerd/containerd.sock\n  \
                   pintle runtime-conformance --list\n  \
-                  pintle runtime-conformance --focus '^exec/' --report-junit report.xml"
+                  pintle runtime-conformance --focus '^exec/' --report-junit report.xml\n  \
+                  pintle runtime-conformance --benchmark --beside unix:///run/containerd/containerd.sock"
 )]
 pub struct Settings {
     /// The runtime's socket
@@ -42,10 +45,16 @@ pub struct Settings {
     /// Write a report as JUnit's XML
     #[arg(long, value_name = "FILE")]
     report_junit: Option<PathBuf>,
+    #[command(flatten)]
+    benchmark: runtime_benchmark::Benchmark,
 }
 
 /// Whether no test failed.
 pub async fn run(settings: Settings) -> anyhow::Result<bool> {
+    if settings.benchmark.asked() {
+        let report = settings.report_json.as_deref();
+        return runtime_benchmark::run(&settings.benchmark, settings.runtime_endpoint, report).await.map(|()| true);
+    }
     let selection = Selection { focus: settings.focus, skip: settings.skip };
     if settings.list {
         list(&selection)?;

@@ -3,6 +3,7 @@
 //! Must not know: which runtime it tests.
 
 mod bench;
+pub mod benchmark;
 mod demand;
 mod demands;
 mod images;

@@ -100,7 +100,7 @@ async fn judge(demand: &'static Demand, bench: Bench) -> Verdict {
 }
 
 /// Stops and removes the sandboxes with such marks; says what went wrong last.
-async fn sweep(shared: &Shared, is_ours: impl Fn(&str) -> bool) -> Option<String> {
+pub async fn sweep(shared: &Shared, is_ours: impl Fn(&str) -> bool) -> Option<String> {
     let mut cri = shared.runtime.runtime.clone();
     let listed = match cri.list_pod_sandbox(v1::ListPodSandboxRequest { filter: None }).await {
         Ok(listed) => listed.into_inner().items,
