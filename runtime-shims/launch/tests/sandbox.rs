@@ -161,7 +161,7 @@ fn a_terminal_needs_a_console_socket() {
 }
 
 #[test]
-fn mounted_cgroups_are_the_containers_own() {
+fn mounted_cgroups_are_read_only_and_the_containers_own_where_they_can_be() {
     for own_namespace in [true, false] {
         let mut container = Container::new("exec sleep 1000");
         container.mount(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid", "nodev", "noexec"] }));
@@ -170,10 +170,12 @@ fn mounted_cgroups_are_the_containers_own() {
             container.spec["linux"]["namespaces"] = all.into_iter().filter(|one| one["type"] != "cgroup").collect();
         }
         container.run();
-        let file = if Path::new("/sys/fs/cgroup/memory").exists() {
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes"
-        } else {
-            "/sys/fs/cgroup/memory.max"
+        let path = container.spec["linux"]["cgroupsPath"].as_str().unwrap().trim_start_matches('/').to_owned();
+        let file = match (Path::new("/sys/fs/cgroup/memory").exists(), own_namespace) {
+            (true, _) => "/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned(),
+            (false, true) => "/sys/fs/cgroup/memory.max".to_owned(),
+            // v2 mounted in the host's namespace shows the host's whole tree, as under runc
+            (false, false) => format!("/sys/fs/cgroup/{path}/memory.max"),
         };
         assert_eq!(container.exec(&format!("cat {file}")), "268435456\n", "own namespace: {own_namespace}");
         assert!(container.exec(&format!("echo 1 > {file}")).contains("Read-only file system"));
