@@ -6,6 +6,7 @@ mod access;
 mod answer;
 mod identity;
 mod logs;
+mod pressure;
 mod route;
 mod session;
 mod stats;

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use pintle_cri::v1::{ContainerStats, ListContainerStatsRequest};
+use pintle_cri::v1::{ContainerStats, ListContainerStatsRequest, MemoryUsage, PsiStats, SwapUsage, UInt64Value};
 use serde_json::{Value, json};
 
 use super::Server;
 use super::answer::{self, Answer};
+use super::pressure::{self, Kind, RESOURCES};
 use crate::plan::sandbox_config::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 
 /// One container's numbers: bytes, core-nanoseconds.
@@ -23,6 +24,10 @@ struct Usage {
     cpu: u64,
     nano_cores: Option<u64>,
     working_set: u64,
+    memory: MemoryUsage,
+    /// Of cpu, memory and io, by that name: where the kernel has it.
+    pressure: Vec<(&'static str, PsiStats)>,
+    swap: Option<SwapUsage>,
     writable: u64,
 }
 
@@ -41,18 +46,54 @@ impl Usage {
             cpu: cpu.usage_core_nano_seconds.map_or(0, |value| value.value),
             nano_cores: cpu.usage_nano_cores.map(|value| value.value),
             working_set: memory.working_set_bytes.map_or(0, |value| value.value),
+            pressure: [("cpu", cpu.psi), ("memory", memory.psi), ("io", stats.io.and_then(|io| io.psi))]
+                .into_iter()
+                .filter_map(|(what, psi)| Some((what, psi?)))
+                .collect(),
+            memory,
+            swap: stats.swap,
             writable: stats.writable_layer.and_then(|layer| layer.used_bytes).map_or(0, |value| value.value),
         })
     }
 
     fn summary(&self, now: &str) -> Value {
-        json!({
+        let mut all = json!({
             "name": self.container,
             "startTime": now,
             "cpu": {"time": now, "usageNanoCores": self.nano_cores, "usageCoreNanoSeconds": self.cpu},
-            "memory": {"time": now, "workingSetBytes": self.working_set},
+            "memory": self.memory(now),
             "rootfs": {"time": now, "usedBytes": self.writable},
-        })
+        });
+        for (what, psi) in &self.pressure {
+            if *what == "io" {
+                all["io"] = json!({"time": now});
+            }
+            all[*what]["psi"] = pressure::summary(psi);
+        }
+        if let Some(swap) = &self.swap {
+            let number = |value: &Option<UInt64Value>| value.map(|value| value.value);
+            let (available, usage) = (number(&swap.swap_available_bytes), number(&swap.swap_usage_bytes));
+            all["swap"] = json!({"time": now, "swapAvailableBytes": available, "swapUsageBytes": usage});
+        }
+        all
+    }
+
+    /// What the runtime does not tell is left out.
+    fn memory(&self, now: &str) -> Value {
+        let memory = &self.memory;
+        let mut all = json!({"time": now, "workingSetBytes": self.working_set});
+        for (name, value) in [
+            ("availableBytes", &memory.available_bytes),
+            ("usageBytes", &memory.usage_bytes),
+            ("rssBytes", &memory.rss_bytes),
+            ("pageFaults", &memory.page_faults),
+            ("majorPageFaults", &memory.major_page_faults),
+        ] {
+            if let Some(value) = value {
+                all[name] = value.value.into();
+            }
+        }
+        all
     }
 }
 
@@ -181,7 +222,21 @@ impl Server {
         for one in &usage {
             line(&mut text, "container_memory_working_set_bytes", &own(one), one.working_set);
         }
+        pressure_families(&mut text, &usage, own);
         answer::metrics(text)
+    }
+}
+
+fn pressure_families(text: &mut String, usage: &[Usage], labels: impl Fn(&Usage) -> String) {
+    for (resource, kind) in RESOURCES.into_iter().flat_map(|resource| Kind::ALL.map(|kind| (resource, kind))) {
+        let name = pressure::metric(resource, kind);
+        family(text, &name, &pressure::help(resource, kind), "counter");
+        for one in usage {
+            let psi = one.pressure.iter().find(|(other, _)| *other == resource);
+            if let Some(seconds) = psi.and_then(|(_, psi)| kind.seconds(psi)) {
+                line(text, &name, &labels(one), seconds);
+            }
+        }
     }
 }
 
