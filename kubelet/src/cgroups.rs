@@ -12,9 +12,11 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::config::CgroupDriver;
 use crate::plan::pod;
 use crate::plan::qos::{self, Class};
-use crate::plan::resources::{CPU_PERIOD, PodLimits, pod_limits};
+use crate::plan::resources::{CPU_PERIOD, NodeFacts, PodLimits, pod_limits, shares, weight};
 
 const ROOT: &str = "/sys/fs/cgroup";
+const BURSTABLE: &str = "kubepods/burstable";
+const BEST_EFFORT: &str = "kubepods/besteffort";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
@@ -32,6 +34,7 @@ pub struct Cgroups {
     per_qos: bool,
     version: Version,
     root: PathBuf,
+    page_sizes: Vec<String>,
 }
 
 impl Cgroups {
@@ -39,7 +42,71 @@ impl Cgroups {
     pub fn new(driver: CgroupDriver, base: &str, per_qos: bool) -> Self {
         let root = PathBuf::from(ROOT);
         let version = if root.join("cgroup.controllers").exists() { Version::V2 } else { Version::V1 };
-        Self { driver, base: base.trim_matches('/').into(), per_qos, version, root }
+        let base = base.trim_matches('/').into();
+        Self { driver, base, per_qos, version, root, page_sizes: page_sizes() }
+    }
+
+    /// What containers' settings depend on; `oom_group`: whether the OOM killer shall take all of a container.
+    pub fn facts(&self, memory: i64, oom_group: bool) -> NodeFacts {
+        let v2 = self.version == Version::V2;
+        // the root has no such file, any cgroup below has
+        let counts_swap = v2 && self.root.join(join(&self.base, "kubepods/memory.swap.max")).exists();
+        NodeFacts { memory, page_sizes: self.page_sizes.clone(), oom_group: v2 && oom_group, counts_swap }
+    }
+
+    /// Makes `kubepods` with what pods may have together (cpu in thousandths, memory in bytes), and the levels of the
+    /// classes: best-effort pods get what nobody else wants. Source: upstream's node and QoS container managers.
+    pub fn enforce_node_allocatable(&self, cpu: i64, memory: i64) {
+        if !self.is_ours() {
+            return;
+        }
+        let levels =
+            [("kubepods", shares(cpu), Some(memory)), (BURSTABLE, shares(0), None), (BEST_EFFORT, shares(0), None)];
+        for (level, shares, memory) in levels {
+            if let Err(error) = self.make(level).and_then(|()| self.set_level(level, shares, memory)) {
+                tracing::warn!("cgroup {level} is not set: {error:#}");
+            }
+        }
+    }
+
+    /// Gives the burstable level the weight of what its pods ask for.
+    pub fn weigh_burstable(&self, shares: i64) {
+        if self.is_ours()
+            && let Err(error) = self.set_level(BURSTABLE, shares, None)
+        {
+            tracing::warn!("cgroup {BURSTABLE} does not get the weight of its pods: {error:#}");
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.per_qos && self.driver == CgroupDriver::Cgroupfs
+    }
+
+    fn set_level(&self, level: &str, shares: i64, memory: Option<i64>) -> anyhow::Result<()> {
+        let path = join(&self.base, level);
+        let (cpu, of_memory) = (self.folder("cpu", &path), self.folder("memory", &path));
+        match self.version {
+            Version::V1 => put_where_it_is(&cpu, "cpu.shares", shares)?,
+            Version::V2 => put_where_it_is(&cpu, "cpu.weight", weight(shares))?,
+        }
+        let file = if self.version == Version::V2 { "memory.max" } else { "memory.limit_in_bytes" };
+        memory.map_or(Ok(()), |bytes| put_where_it_is(&of_memory, file, bytes))
+    }
+
+    /// The folder that has a controller's files.
+    fn folder(&self, controller: &str, path: &str) -> PathBuf {
+        match self.version {
+            Version::V2 => self.root.join(path),
+            Version::V1 => self.root.join(controller).join(path),
+        }
+    }
+
+    fn make(&self, path: &str) -> anyhow::Result<()> {
+        let path = join(&self.base, path);
+        match self.version {
+            Version::V2 => self.make_v2(&path).map(drop),
+            Version::V1 => self.make_all_v1(&path),
+        }
     }
 
     /// The pod's cgroup as the runtime takes it in `cgroup_parent`.
@@ -59,26 +126,32 @@ impl Cgroups {
 
     /// Makes the pod's cgroup and sets its limits. Under systemd the runtime makes it.
     pub fn ensure(&self, pod: &Pod) {
-        if !self.per_qos || self.driver == CgroupDriver::Systemd {
+        if !self.is_ours() {
             return;
         }
         let path = join(&self.base, &parts(qos::class(pod), pod::uid(pod)).join("/"));
+        let limits = pod_limits(pod, &self.page_sizes);
         let made = match self.version {
-            Version::V2 => self.ensure_v2(&path, &pod_limits(pod)),
-            Version::V1 => self.ensure_v1(&path, &pod_limits(pod)),
+            Version::V2 => self.ensure_v2(&path, &limits),
+            Version::V1 => self.ensure_v1(&path, &limits),
         };
         if let Err(error) = made {
             tracing::warn!(pod = pod::display(pod), "the pod's cgroup has no limits of its own: {error:#}");
         }
     }
 
-    fn ensure_v1(&self, path: &str, limits: &PodLimits) -> anyhow::Result<()> {
-        for controller in ["cpu", "memory", "pids", "cpuset", "cpuacct", "devices", "blkio", "freezer"] {
+    fn make_all_v1(&self, path: &str) -> anyhow::Result<()> {
+        for controller in ["cpu", "memory", "pids", "cpuset", "cpuacct", "devices", "blkio", "freezer", "hugetlb"] {
             let hierarchy = self.root.join(controller);
             if hierarchy.is_dir() {
                 make_v1(&hierarchy, path, controller == "cpuset")?;
             }
         }
+        Ok(())
+    }
+
+    fn ensure_v1(&self, path: &str, limits: &PodLimits) -> anyhow::Result<()> {
+        self.make_all_v1(path)?;
         let cpu = self.root.join("cpu").join(path);
         if cpu.is_dir() {
             put(&cpu, "cpu.shares", limits.cpu_shares)?;
@@ -87,6 +160,10 @@ impl Cgroups {
                 put(&cpu, "cpu.cfs_quota_us", limits.cpu_quota.unwrap_or(-1))?;
             }
         }
+        for pages in &limits.hugepages {
+            let file = format!("hugetlb.{}.limit_in_bytes", pages.page_size);
+            put_where_it_is(&self.root.join("hugetlb").join(path), &file, pages.limit)?;
+        }
         let memory = self.root.join("memory").join(path);
         match limits.memory {
             Some(bytes) if memory.is_dir() => put(&memory, "memory.limit_in_bytes", bytes),
@@ -94,7 +171,7 @@ impl Cgroups {
         }
     }
 
-    fn ensure_v2(&self, path: &str, limits: &PodLimits) -> anyhow::Result<()> {
+    fn make_v2(&self, path: &str) -> anyhow::Result<PathBuf> {
         let mut here = self.root.clone();
         for part in Path::new(path).components() {
             delegate(&here);
@@ -102,6 +179,14 @@ impl Cgroups {
             fs::create_dir_all(&here).with_context(|| format!("making {}", here.display()))?;
         }
         delegate(&here);
+        Ok(here)
+    }
+
+    fn ensure_v2(&self, path: &str, limits: &PodLimits) -> anyhow::Result<()> {
+        let here = self.make_v2(path)?;
+        for pages in &limits.hugepages {
+            put_where_it_is(&here, &format!("hugetlb.{}.max", pages.page_size), pages.limit)?;
+        }
         put(&here, "cpu.weight", weight(limits.cpu_shares))?;
         let quota = limits.cpu_quota.map_or_else(|| "max".into(), |quota| quota.to_string());
         put(&here, "cpu.max", format!("{quota} {CPU_PERIOD}"))?;
@@ -110,7 +195,7 @@ impl Cgroups {
 
     /// Removes the pod's cgroups; one that is still in use stays, and the next start tries again.
     pub fn remove(&self, uid: &str) {
-        if !self.per_qos || self.driver == CgroupDriver::Systemd {
+        if !self.is_ours() {
             return;
         }
         for class in [Class::Guaranteed, Class::Burstable, Class::BestEffort] {
@@ -171,11 +256,27 @@ fn put(dir: &Path, file: &str, value: impl ToString) -> anyhow::Result<()> {
     fs::write(dir.join(file), value.to_string()).with_context(|| format!("writing {}", dir.join(file).display()))
 }
 
-/// cpu.shares to cpu.weight: upstream's quadratic mapping (KEP-2570's successor in runc), so that 1024 shares are 100.
-fn weight(shares: i64) -> i64 {
-    let shares = shares.clamp(2, 262_144);
-    let log = (shares as f64).log2();
-    10_f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0).ceil() as i64
+/// As `put`, but a kernel without the controller is left alone.
+fn put_where_it_is(dir: &Path, file: &str, value: impl ToString) -> anyhow::Result<()> {
+    if dir.join(file).exists() { put(dir, file, value) } else { Ok(()) }
+}
+
+/// The kernel's sizes of huge pages as cgroups name them, `2MB`.
+fn page_sizes() -> Vec<String> {
+    let entries = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    let mut sizes: Vec<u64> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok())
+        .collect();
+    sizes.sort_unstable();
+    sizes.into_iter().map(size_name).collect()
+}
+
+fn size_name(kilobytes: u64) -> String {
+    match kilobytes {
+        0..1024 => format!("{kilobytes}KB"),
+        1024..1_048_576 => format!("{}MB", kilobytes >> 10),
+        _ => format!("{}GB", kilobytes >> 20),
+    }
 }
 
 fn remove_empty(dir: &Path) {
@@ -202,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_quadratic() {
-        assert_eq!([2, 1024, 262_144].map(weight), [1, 100, 10_000]);
+    fn sizes_of_pages_are_named_as_the_kernels_files_are() {
+        assert_eq!([64, 2048, 1 << 20].map(size_name), ["64KB", "2MB", "1GB"]);
     }
 }

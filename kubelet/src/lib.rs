@@ -158,15 +158,18 @@ impl Agent {
         let objects = objects::Objects::new(self.client.clone(), self.cancel.clone());
         let parallel = if config.serialize_image_pulls { 1 } else { config.max_parallel_image_pulls };
         let services = Api::<Service>::all(self.client.clone());
+        let cgroups = cgroups::Cgroups::new(driver, &config.cgroup_root, config.cgroups_per_qos);
+        let (cpu, memory) = node::allocatable(config, &self.machine);
+        cgroups.enforce_node_allocatable(cpu, memory);
         apply::Drivers {
             images: images::Images::new(runtime.clone(), recorder.clone(), objects.clone(), parallel),
             volumes: volumes::Volumes::new(config.root_dir.clone(), self.client.clone(), objects.clone()),
             objects,
             services: Reflector::start(services, watcher::Config::default(), self.cancel.clone()),
             recorder: recorder.clone(),
-            cgroups: cgroups::Cgroups::new(driver, &config.cgroup_root, config.cgroups_per_qos),
+            node: cgroups.facts(self.machine.memory, !config.single_process_oom_kill),
+            cgroups,
             config: config.clone(),
-            node_memory: self.machine.memory,
             runtime: runtime.clone(),
         }
     }

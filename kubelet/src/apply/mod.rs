@@ -21,6 +21,7 @@ use crate::images::Images;
 use crate::objects::Objects;
 use crate::plan::pod;
 use crate::plan::pod::Kind;
+use crate::plan::resources::NodeFacts;
 use crate::volumes::Volumes;
 
 /// Everything an action may use: ends of other parts, each cheap to clone.
@@ -34,8 +35,7 @@ pub struct Drivers {
     pub recorder: Recorder,
     pub cgroups: Cgroups,
     pub config: Arc<Config>,
-    /// The node's memory in bytes, for OOM scores.
-    pub node_memory: i64,
+    pub node: NodeFacts,
 }
 
 /// What an event about the pod refers to.

@@ -134,7 +134,7 @@ impl Drivers {
             mounts,
             security,
             restart_count: start.restart_count,
-            node_memory: self.node_memory,
+            node: self.node.clone(),
         };
         Ok(container_config::config(pod, container, prepared))
     }

@@ -40,6 +40,8 @@ pub struct KubeletConfiguration {
     cgroup_root: Option<String>,
     #[serde(rename = "cgroupsPerQOS")]
     cgroups_per_qos: Option<bool>,
+    #[serde(rename = "singleProcessOOMKill")]
+    single_process_oom_kill: Option<bool>,
     max_pods: Option<u32>,
     container_log_max_size: Option<String>,
     container_log_max_files: Option<usize>,
@@ -189,6 +191,7 @@ impl KubeletConfiguration {
         set(&mut config.system_reserved, self.system_reserved);
         set(&mut config.register_with_taints, self.register_with_taints);
         set(&mut config.register_node, self.register_node);
+        set(&mut config.single_process_oom_kill, self.single_process_oom_kill);
         set(&mut config.pod_logs_dir, self.pod_logs_dir);
         if let Some(driver) = self.cgroup_driver {
             config.cgroup_driver = match driver.as_str() {

@@ -47,7 +47,7 @@ pub fn admit(pod: &Pod, others: &[&Pod], room: Room, unsafe_sysctls: &[String]) 
 }
 
 fn counts(pod: &Pod) -> bool {
-    !pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_some_and(spec_of::is_terminal_phase)
+    !spec_of::has_ended(pod)
 }
 
 fn operating_system(pod: &Pod, spec: &PodSpec) -> Result<(), Refusal> {

@@ -32,7 +32,7 @@ pub struct Prepared {
     pub mounts: Vec<Mount>,
     pub security: LinuxContainerSecurityContext,
     pub restart_count: i32,
-    pub node_memory: i64,
+    pub node: resources::NodeFacts,
 }
 
 pub fn config(pod: &Pod, container: &Container, prepared: Prepared) -> ContainerConfig {
@@ -58,7 +58,7 @@ pub fn config(pod: &Pod, container: &Container, prepared: Prepared) -> Container
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(LinuxContainerConfig {
-            resources: Some(resources::linux_resources(pod, container, prepared.node_memory)),
+            resources: Some(resources::linux_resources(pod, container, &prepared.node)),
             security_context: Some(prepared.security),
         }),
         stop_signal: stop_signal(container).into(),

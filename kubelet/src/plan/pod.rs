@@ -101,6 +101,11 @@ pub fn is_mirror(pod: &Pod) -> bool {
     annotation(&pod.metadata, CONFIG_MIRROR).is_some()
 }
 
+/// Its phase says that nothing of it starts again.
+pub fn has_ended(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_some_and(is_terminal_phase)
+}
+
 /// Succeeded or Failed: nothing of it starts again.
 pub fn is_terminal_phase(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")

@@ -19,6 +19,7 @@ use crate::measure::Measures;
 use crate::observe::events::Wakes;
 use crate::plan::admission::{self, Refusal, Room};
 use crate::plan::pod;
+use crate::plan::resources::burstable_shares;
 use crate::references::Facts;
 use crate::report::{Reports, Target};
 use crate::sources::files::StaticPods;
@@ -69,6 +70,8 @@ pub struct Pods {
     /// Static pods that wait for the one before them, of the same name, to end.
     queued: BTreeMap<String, Arc<Pod>>,
     ended: (mpsc::Sender<String>, mpsc::Receiver<String>),
+    /// What the burstable pods' cgroup was last given.
+    burstable: Option<i64>,
 }
 
 fn full_name(pod: &Pod) -> String {
@@ -89,6 +92,7 @@ impl Pods {
             statics: StaticPods::new(),
             queued: BTreeMap::new(),
             ended: mpsc::channel(64),
+            burstable: None,
         }
     }
 
@@ -101,6 +105,7 @@ impl Pods {
         let mut retry = tokio::time::interval(mirror::RETRY);
         self.take_files(&mut files);
         loop {
+            self.weigh_burstable();
             tokio::select! {
                 // in this order: what the first list brought has its workers before anything counts as an orphan
                 biased;
@@ -118,6 +123,15 @@ impl Pods {
                     self.mirrors.reconcile(&self.statics);
                 }
             }
+        }
+    }
+
+    /// Burstable pods together weigh what they ask for.
+    fn weigh_burstable(&mut self) {
+        let pods = self.setup.shown.list();
+        let shares = burstable_shares(pods.iter().map(AsRef::as_ref));
+        if self.burstable.replace(shares) != Some(shares) {
+            self.setup.drivers.cgroups.weigh_burstable(shares);
         }
     }
 
