@@ -12,6 +12,7 @@ mod containerd;
 mod deadlines;
 pub mod events;
 pub mod log;
+pub mod metrics;
 pub mod pause;
 mod serve;
 pub mod streaming;

@@ -310,21 +310,21 @@ impl RuntimeService for Inner {
         &self,
         _: Request<ListMetricDescriptorsRequest>,
     ) -> Answer<ListMetricDescriptorsResponse> {
-        not_served("ListMetricDescriptors")
+        ok(ListMetricDescriptorsResponse { descriptors: pintle_cri::metrics::descriptors() })
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<ListPodSandboxMetricsRequest>,
     ) -> Answer<ListPodSandboxMetricsResponse> {
-        not_served("ListPodSandboxMetrics")
+        ok(ListPodSandboxMetricsResponse { pod_metrics: self.metrics().await? })
     }
 
     async fn stream_pod_sandbox_metrics(
         &self,
         _: Request<StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        not_served("StreamPodSandboxMetrics")
+        pages(self.metrics().await?, |pod_sandbox_metrics| StreamPodSandboxMetricsResponse { pod_sandbox_metrics })
     }
 
     async fn runtime_config(&self, _: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {

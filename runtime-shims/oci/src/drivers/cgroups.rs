@@ -105,8 +105,7 @@ impl Hierarchies {
         !self.processes(cgroup).is_empty()
     }
 
-    /// Those of a cgroup and below, but never the machine's first.
-    pub fn processes(&self, cgroup: &str) -> Vec<i32> {
+    fn processes(&self, cgroup: &str) -> Vec<i32> {
         let mut found: Vec<i32> = self.dirs(cgroup).iter().flat_map(|dir| processes_below(dir)).collect();
         found.sort_unstable();
         found.dedup();

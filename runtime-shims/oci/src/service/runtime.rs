@@ -310,7 +310,7 @@ impl RuntimeService for Service {
         &self,
         _: Request<ListMetricDescriptorsRequest>,
     ) -> Answer<ListMetricDescriptorsResponse> {
-        Ok(Response::new(ListMetricDescriptorsResponse { descriptors: stats::metrics::descriptors() }))
+        Ok(Response::new(ListMetricDescriptorsResponse { descriptors: pintle_cri::metrics::descriptors() }))
     }
 
     async fn list_pod_sandbox_metrics(

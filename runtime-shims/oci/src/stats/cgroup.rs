@@ -10,7 +10,7 @@ use super::{now, some};
 use crate::drivers::cgroups::{Hierarchies, value_of};
 
 /// A limit above this is none: v1 shows the largest number of pages.
-pub const NO_LIMIT: u64 = i64::MAX as u64 / 2;
+const NO_LIMIT: u64 = i64::MAX as u64 / 2;
 
 /// A cgroup that is read.
 pub struct Cgroup<'a> {
@@ -19,16 +19,16 @@ pub struct Cgroup<'a> {
 }
 
 impl Cgroup<'_> {
-    pub fn text(&self, controller: &str, file: &str) -> String {
+    fn text(&self, controller: &str, file: &str) -> String {
         let path = self.hierarchies.dir(controller, self.path).join(file);
         fs::read_to_string(path).unwrap_or_default()
     }
 
-    pub fn number(&self, controller: &str, file: &str) -> Option<u64> {
+    fn number(&self, controller: &str, file: &str) -> Option<u64> {
         self.text(controller, file).trim().parse().ok()
     }
 
-    pub fn is_v2(&self) -> bool {
+    fn is_v2(&self) -> bool {
         self.hierarchies.is_v2()
     }
 
@@ -102,7 +102,7 @@ impl Cgroup<'_> {
     }
 
     /// `None` where the kernel has no pressure stall information; v1 never has.
-    pub fn pressure(&self, what: &str) -> Option<v1::PsiStats> {
+    fn pressure(&self, what: &str) -> Option<v1::PsiStats> {
         if !self.is_v2() {
             return None;
         }

@@ -6,7 +6,6 @@ mod cgroup;
 pub mod disk;
 pub mod metrics;
 mod network;
-mod reading;
 
 use std::sync::Arc;
 

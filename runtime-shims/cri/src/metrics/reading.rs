@@ -9,8 +9,10 @@ use std::path::Path;
 use nix::sys::stat::{major, minor};
 use nix::sys::statvfs::statvfs;
 
-use super::cgroup::{Cgroup, NO_LIMIT};
-use crate::drivers::cgroups::value_of;
+use super::cgroup::{Cgroup, value_of};
+
+/// A limit above this is none: v1 shows the largest number of pages.
+const NO_LIMIT: u64 = i64::MAX as u64 / 2;
 
 /// A container's numbers; times in nanoseconds, sizes in bytes.
 #[derive(Debug, Default)]
@@ -125,8 +127,27 @@ pub struct Stalled {
     pub full: u64,
 }
 
-impl Cgroup<'_> {
-    pub fn cpu_times(&self) -> Cpu {
+impl Reading {
+    /// Reads everything, which blocks: a container in `cgroup` with the process `first`, whose writable layer is `upper`
+    /// with `used` bytes in it.
+    pub fn take(cgroup: &Cgroup, first: u32, upper: &Path, used: u64, started_at: i64) -> Self {
+        Self {
+            cpu: cgroup.cpu_times(),
+            memory: cgroup.memory_counts(),
+            processes: cgroup.process_counts(first),
+            disk: disk(upper, used),
+            blocks: cgroup.blocks(),
+            huge_pages: cgroup.huge_pages(),
+            limits: cgroup.limits(),
+            pressure: cgroup.stalled(),
+            started_at: started_at.unsigned_abs(),
+            seen_at: super::now().unsigned_abs(),
+        }
+    }
+}
+
+impl Cgroup {
+    fn cpu_times(&self) -> Cpu {
         let stat = self.text("cpu", "cpu.stat");
         let of = |key: &str| value_of(&stat, key).unwrap_or(0);
         let (periods, throttled_periods) = (of("nr_periods"), of("nr_throttled"));
@@ -140,7 +161,7 @@ impl Cgroup<'_> {
         Cpu { usage, user, system, periods, throttled_periods, throttled: of("throttled_time") }
     }
 
-    pub fn memory_counts(&self) -> Memory {
+    fn memory_counts(&self) -> Memory {
         let stat = self.text("memory", "memory.stat");
         let key = |v1: &str, v2: &str| value_of(&stat, if self.is_v2() { v2 } else { v1 }).unwrap_or(0);
         let file = |v1: &str, v2: &str| self.number("memory", if self.is_v2() { v2 } else { v1 }).unwrap_or(0);
@@ -162,7 +183,7 @@ impl Cgroup<'_> {
         }
     }
 
-    pub fn limits(&self) -> Limits {
+    fn limits(&self) -> Limits {
         let memory = |v1: &str, v2: &str| {
             let found = self.number("memory", if self.is_v2() { v2 } else { v1 });
             found.filter(|limit| *limit < NO_LIMIT).unwrap_or(0)
@@ -196,8 +217,8 @@ impl Cgroup<'_> {
     }
 
     /// Processes of the cgroup and below; `first` is the container's.
-    pub fn process_counts(&self, first: u32) -> Processes {
-        let pids = self.hierarchies.processes(self.path);
+    fn process_counts(&self, first: u32) -> Processes {
+        let pids = self.processes();
         let mut counts = Processes { count: pids.len() as u64, ..Processes::default() };
         for pid in &pids {
             counts.threads += entries(&format!("/proc/{pid}/task"));
@@ -211,7 +232,7 @@ impl Cgroup<'_> {
         counts
     }
 
-    pub fn blocks(&self) -> Vec<Block> {
+    fn blocks(&self) -> Vec<Block> {
         if self.is_v2() {
             return self.text("io", "io.stat").lines().filter_map(block_of_v2).collect();
         }
@@ -220,7 +241,7 @@ impl Cgroup<'_> {
         blocks_of_v1(&bytes, &counts)
     }
 
-    pub fn huge_pages(&self) -> Vec<HugePages> {
+    fn huge_pages(&self) -> Vec<HugePages> {
         let sizes = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
         let sizes = sizes.filter_map(|entry| page_size(&entry.file_name().into_string().ok()?));
         let of = |size: String| {
@@ -231,18 +252,24 @@ impl Cgroup<'_> {
         sizes.filter_map(of).collect()
     }
 
-    pub fn stalled(&self) -> Pressure {
+    fn stalled(&self) -> Pressure {
         let of = |what: &str| {
-            let psi = self.pressure(what)?;
-            let total = |data: Option<pintle_cri::v1::PsiData>| data.map_or(0, |data| data.total * 1000);
-            Some(Stalled { some: total(psi.some), full: total(psi.full) })
+            let text = self.is_v2().then(|| self.text(what, &format!("{what}.pressure")))?;
+            Some(Stalled { some: total(&text, "some ")?, full: total(&text, "full ").unwrap_or(0) })
         };
         Pressure { cpu: of("cpu"), memory: of("memory"), io: of("io") }
     }
 }
 
+/// `some avg10=0.00 … total=12`, in microseconds.
+fn total(text: &str, kind: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+    let micros: u64 = line.split(' ').find_map(|field| field.strip_prefix("total="))?.parse().ok()?;
+    Some(micros * 1000)
+}
+
 /// The file system that a writable layer is on.
-pub fn disk(upper: &Path, used: u64) -> Disk {
+fn disk(upper: &Path, used: u64) -> Disk {
     let Ok(stat) = statvfs(upper) else { return Disk::default() };
     let device = fs::metadata(upper).map(|found| device(major(found.dev()), minor(found.dev()))).unwrap_or_default();
     let size = stat.blocks() * stat.fragment_size();
@@ -342,6 +369,13 @@ mod tests {
         let bytes = "999:7 Read 100\n999:7 Write 200\n999:7 Total 300\nTotal 300\n";
         let counts = "999:7 Read 3\n999:7 Write 4\n999:7 Total 7\nTotal 7\n";
         assert_eq!(blocks_of_v1(bytes, counts), [expected]);
+    }
+
+    #[test]
+    fn waiting_is_read_in_nanoseconds() {
+        let text = "some avg10=1.50 avg60=0.00 avg300=0.00 total=42\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        assert_eq!((total(text, "some "), total(text, "full ")), (Some(42_000), Some(7000)));
+        assert_eq!(total("", "some "), None);
     }
 
     #[test]

@@ -2,9 +2,8 @@
 //!
 //! Must not know: where readings come from.
 
-use pintle_cri::v1::MetricType;
-
-use crate::stats::reading::{Block, Reading};
+use super::reading::{Block, Reading};
+use crate::v1::MetricType;
 
 /// A metric.
 pub struct Known {
