@@ -12,11 +12,12 @@ use containerd_client::services::v1::{
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use pintle_cri::streaming::bridge::Streams;
+use pintle_cri::streaming::server::pipes;
 use pintle_cri::v1::{ExecSyncRequest, ExecSyncResponse};
 use pintle_monitor::Attach;
 use prost_types::Any;
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::{self, OpenOptions, Receiver, Sender};
+use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 use tonic::Status;
 
 use crate::Inner;
@@ -83,7 +84,9 @@ impl Inner {
         let (container, exec, dir) = (container.to_owned(), String::new(), PathBuf::new());
         let mut running =
             Running { runtime: self.clone(), container, exec, dir, stdin: None, stdout: None, stderr: None };
-        let ends = running.make(wanted).map_err(internal).during("making pipes")?;
+        let (near, far) = pipes(wanted).map_err(internal).during("making pipes")?;
+        (running.stdin, running.stdout, running.stderr) = (near.stdin, near.stdout, near.stderr);
+        let ends = Attach { stdin: far.stdin, stdout: far.stdout, stderr: far.stderr };
         self.join_streams(&record, ends).await.map_err(internal).during("failed to attach to container")?;
         Ok(running)
     }
@@ -117,24 +120,6 @@ impl Running {
             if wanted.stdin { Some(OpenOptions::new().read_write(true).open_sender(make("stdin")?)?) } else { None };
         (self.stdin, self.stdout, self.stderr) = (stdin, Some(stdout), stderr);
         Ok(())
-    }
-
-    /// Pipes whose far ends somebody else holds.
-    fn make(&mut self, wanted: Streams) -> std::io::Result<Attach> {
-        let mut far = Attach::default();
-        if wanted.stdin {
-            let (sender, receiver) = pipe::pipe()?;
-            (self.stdin, far.stdin) = (Some(sender), Some(receiver.into_blocking_fd()?));
-        }
-        if wanted.stdout {
-            let (sender, receiver) = pipe::pipe()?;
-            (self.stdout, far.stdout) = (Some(receiver), Some(sender.into_blocking_fd()?));
-        }
-        if wanted.stderr && !wanted.tty {
-            let (sender, receiver) = pipe::pipe()?;
-            (self.stderr, far.stderr) = (Some(receiver), Some(sender.into_blocking_fd()?));
-        }
-        Ok(far)
     }
 
     fn is_joined(&self) -> bool {
@@ -182,7 +167,7 @@ impl Running {
         }
     }
 
-    pub async fn resize(&self, width: u16, height: u16) {
+    pub async fn resize_terminal(&self, width: u16, height: u16) {
         let resize = ResizePtyRequest {
             container_id: self.container.clone(),
             exec_id: self.exec.clone(),

@@ -24,6 +24,7 @@ mod streams;
 mod tasks;
 mod volumes;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -31,6 +32,7 @@ use anyhow::Context;
 use pintle_bundle::{CgroupDriver, Host};
 use pintle_cni::Network;
 use pintle_cri::Channel;
+use pintle_cri::streaming::server::Server;
 use pintle_cri::v1::image_service_server::ImageServiceServer;
 use pintle_cri::v1::runtime_service_server::RuntimeServiceServer;
 
@@ -65,7 +67,7 @@ pub(crate) struct Inner {
     network: Network,
     host: Host,
     images: images::Known,
-    streaming: streaming::Server,
+    streaming: Server,
     /// Held while what happened to a container is recorded.
     recording: tokio::sync::Mutex<()>,
     /// Itself, for work that goes on after a call.
@@ -87,13 +89,12 @@ impl Runtime {
         let host = host::look(config.cgroup_driver);
         let images = images::Known::default();
         let recording = tokio::sync::Mutex::default();
-        let (told, this) = tokio::sync::watch::channel(Weak::new());
-        let streaming = streaming::Server::start(this).await?;
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let streaming = Server::start(loopback, std::future::pending()).await?;
         let inner = Arc::new_cyclic(|this| {
             let this = this.clone();
             Inner { config, client, network, host, images, streaming, recording, this }
         });
-        told.send_replace(Arc::downgrade(&inner));
         inner.ensure_sandbox_image().await.context("importing the sandbox image")?;
         inner.take_up().await.context("taking up the containers of an earlier run")?;
         tokio::spawn(events::record_exits(Arc::downgrade(&inner)));

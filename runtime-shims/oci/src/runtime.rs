@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context as _;
 use pintle_cni::Network;
 use pintle_cri::connect::MAX_MESSAGE;
+use pintle_cri::streaming::server::Server;
 use pintle_cri::v1::image_service_server::ImageServiceServer;
 use pintle_cri::v1::runtime_service_server::RuntimeServiceServer;
 use pintle_images::Image;
@@ -22,7 +23,6 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::service::{Images, Service};
 use crate::state::{Container, Entry, Sandbox, Table};
-use crate::streaming::Streaming;
 use crate::{drivers, recover};
 
 /// What every call works on.
@@ -36,7 +36,7 @@ pub struct Shared {
     pub network: Network,
     pub monitors: Monitors,
     pub events: Events,
-    pub streaming: Streaming,
+    pub streaming: Server,
     /// Who waits for the ends of commands in containers.
     pub commands: Commands,
     /// As `UpdateRuntimeConfig` last gave it.
@@ -116,7 +116,7 @@ impl Runtime {
         let shared = Arc::new(Shared {
             host: drivers::host::look(&hierarchies),
             monitors: Monitors::new(config.state.join("sandboxes"), hierarchies.make(&config.monitors_cgroup)?),
-            streaming: Streaming::start(config.streaming, stop.clone()).await?,
+            streaming: Server::start(config.streaming, stop.clone().cancelled_owned()).await?,
             events: Events::default(),
             commands: Commands::default(),
             pod_cidr: Mutex::default(),

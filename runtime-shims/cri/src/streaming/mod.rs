@@ -5,6 +5,7 @@
 pub mod bridge;
 mod command;
 mod ports;
+pub mod server;
 pub mod spdy;
 mod upgrade;
 mod websocket;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pintle_cri::connect::MAX_MESSAGE;
 use pintle_cri::streaming::bridge::Streams;
+use pintle_cri::streaming::server::Ends;
 use pintle_cri::v1::{ExecSyncRequest, ExecSyncResponse};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
-use super::session::{Ends, Target};
+use super::session::Target;
 use crate::error::{Error, Result};
 use crate::plan::lifecycle;
 use crate::runtime::Shared;
@@ -39,14 +40,14 @@ pub async fn exec_sync(shared: &Arc<Shared>, request: ExecSyncRequest) -> Result
     };
     let run = async {
         let end = async {
-            let code = session.ended().await;
+            let code = session.end().await;
             tokio::time::sleep(OUTPUT_AFTER_END).await;
             code
         };
         let mut end = std::pin::pin!(end);
         let mut outputs = std::pin::pin!(async { tokio::join!(stdout.fill(), stderr.fill()) });
         // outputs that are closed are the usual end; then only the code is waited for
-        tokio::select! { code = &mut end => code, _ = &mut outputs => session.ended().await }
+        tokio::select! { code = &mut end => code, _ = &mut outputs => session.end().await }
     };
     let code = match limit {
         None => run.await?,

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use pintle_bundle::exec_process;
 use pintle_cri::streaming::bridge::Streams;
+use pintle_cri::streaming::server::{Ends, Process};
 use pintle_cri::v1::ContainerState;
 use pintle_monitor::{Attach, Monitor, Run, Stdio};
 use tokio::sync::oneshot;
@@ -21,14 +23,6 @@ use crate::error::Result;
 use crate::plan;
 use crate::runtime::Shared;
 use crate::state::{Container, Entry};
-
-/// The process's ends of pipes.
-#[derive(Debug, Default)]
-pub struct Ends {
-    pub stdin: Option<OwnedFd>,
-    pub stdout: Option<OwnedFd>,
-    pub stderr: Option<OwnedFd>,
-}
 
 /// What is to be entered.
 #[derive(Debug)]
@@ -119,7 +113,7 @@ impl Command {
 
 impl Session {
     /// Waits for the end: the command's exit code, or `None` of a container that ended.
-    pub async fn ended(&self) -> anyhow::Result<Option<i32>> {
+    pub async fn end(&self) -> anyhow::Result<Option<i32>> {
         let Some(command) = &self.command else {
             self.container.until(|record| !record.is(ContainerState::ContainerRunning)).await;
             return Ok(None);
@@ -131,18 +125,31 @@ impl Session {
         self.command.as_ref().map_or(&self.container.id, |command| &command.id)
     }
 
-    pub async fn resize(&self, columns: u16, rows: u16) {
-        if let Err(error) = self.monitor.resize(self.id(), columns, rows).await {
-            tracing::debug!(container = self.container.id, "a terminal was not resized: {error}");
-        }
-    }
-
     /// Kills a command; nothing is done to a container.
     pub async fn kill(&self) {
         if let Some(command) = &self.command {
             // it may have ended just now
             let _ = self.monitor.signal(&command.id, nix::libc::SIGKILL.unsigned_abs()).await;
         }
+    }
+}
+
+impl Process for Session {
+    fn ended(&self) -> BoxFuture<'_, anyhow::Result<Option<i32>>> {
+        Box::pin(self.end())
+    }
+
+    fn resize(&self, columns: u16, rows: u16) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.monitor.resize(self.id(), columns, rows).await {
+                tracing::debug!(container = self.container.id, "a terminal was not resized: {error}");
+            }
+        })
+    }
+
+    fn leave(self: Box<Self>) -> BoxFuture<'static, ()> {
+        drop(self);
+        Box::pin(std::future::ready(()))
     }
 }
 

@@ -216,17 +216,17 @@ impl RuntimeService for Service {
     }
 
     async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
-        let url = streaming::ask::exec(&self.shared, request.into_inner())?;
+        let url = streaming::exec(&self.shared, request.into_inner())?;
         Ok(Response::new(ExecResponse { url }))
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Answer<AttachResponse> {
-        let url = streaming::ask::attach(&self.shared, request.into_inner())?;
+        let url = streaming::attach(&self.shared, request.into_inner())?;
         Ok(Response::new(AttachResponse { url }))
     }
 
     async fn port_forward(&self, request: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
-        let url = streaming::ask::port_forward(&self.shared, request.into_inner())?;
+        let url = streaming::port_forward(&self.shared, request.into_inner())?;
         Ok(Response::new(PortForwardResponse { url }))
     }
 

@@ -1,6 +1,13 @@
-//! The streaming server: one HTTP listener on the loopback, which serves what a token was issued for.
+//! A runtime's streaming server: URLs with tokens, and one HTTP listener that serves what a token was issued for.
 //!
-//! Must not know: what a session does.
+//! Must not know: which runtime it is, who connects (the kubelet, on this machine).
+
+mod command;
+mod forward;
+mod tokens;
+
+pub use command::{Begin, Begun, Ends, Near, Process, pipes};
+pub use forward::{Sockets, socket};
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,53 +20,71 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pintle_cri::streaming::bridge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinHandle;
 
-use super::tokens::Tokens;
-use super::{Command, PortForward};
+use super::bridge::{self, Session, Streams};
+use tokens::Tokens;
 
 /// Sessions at once; more clients wait to be accepted.
 const MOST_SESSIONS: usize = 1024;
 
 /// What a URL leads to.
-#[derive(Debug)]
-pub enum Request {
-    Command(Command),
-    PortForward(PortForward),
+enum Request {
+    Command(Streams, Begin),
+    Forward(Vec<u16>, Sockets),
 }
 
-/// Issues URLs for requests.
-#[derive(Debug)]
-pub struct Streaming {
+/// Issues URLs, and serves who comes with them. Sessions that began go on when it ends.
+pub struct Server {
     address: SocketAddr,
     tokens: Arc<Tokens<Request>>,
+    listening: JoinHandle<()>,
 }
 
-impl Streaming {
-    /// Listens, and serves until told to stop; sessions go on by themselves.
-    pub async fn start(at: SocketAddr, stop: CancellationToken) -> anyhow::Result<Self> {
+impl Server {
+    /// Listens, and serves until told to stop or dropped.
+    ///
+    /// # Errors
+    /// The address is taken.
+    pub async fn start(at: SocketAddr, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<Self> {
         let listener =
             TcpListener::bind(at).await.with_context(|| format!("listening on {at} for streaming sessions"))?;
         let address = listener.local_addr().context("asking for the streaming address")?;
         let tokens = Arc::<Tokens<Request>>::default();
         let serving = tokens.clone();
-        tokio::spawn(async move {
-            tokio::select! { () = accept(listener, serving) => {}, () = stop.cancelled() => {} }
+        let listening = tokio::spawn(async move {
+            tokio::select! { () = accept(listener, serving) => {}, () = stop => {} }
         });
-        Ok(Self { address, tokens })
+        Ok(Self { address, tokens, listening })
     }
 
-    /// A URL that leads to the request once; `None` while too many wait.
-    pub fn url(&self, request: Request) -> Option<String> {
-        let kind = match request {
-            Request::Command(_) => "command",
-            Request::PortForward(_) => "portforward",
-        };
+    /// A URL at which a process is begun, or joined, once; `None` while too many wait.
+    pub fn command(&self, wanted: Streams, begin: Begin) -> Option<String> {
+        self.url("command", Request::Command(wanted, begin))
+    }
+
+    /// A URL at which ports are reached, once; any where none are named.
+    pub fn forward(&self, ports: Vec<u16>, sockets: Sockets) -> Option<String> {
+        self.url("portforward", Request::Forward(ports, sockets))
+    }
+
+    fn url(&self, kind: &str, request: Request) -> Option<String> {
         let token = self.tokens.issue(request, Instant::now())?;
         Some(format!("http://{}/{kind}/{token}", self.address))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server({})", self.address)
     }
 }
 
@@ -107,10 +132,8 @@ fn answer(request: http::Request<Incoming>, tokens: &Tokens<Request>) -> Respons
         return refusal;
     };
     let (session, protocols) = match &wanted {
-        Request::Command(command) => (bridge::Session::Command(command.streams()), super::command::PROTOCOLS),
-        Request::PortForward(forward) => {
-            (bridge::Session::PortForward { ports: forward.ports.clone() }, super::ports::PROTOCOLS)
-        }
+        Request::Command(streams, _) => (Session::Command(*streams), command::PROTOCOLS),
+        Request::Forward(ports, _) => (Session::PortForward { ports: ports.clone() }, forward::PROTOCOLS),
     };
     let local = match bridge::accept_here(request, session, protocols) {
         Ok(local) => local,
@@ -119,8 +142,10 @@ fn answer(request: http::Request<Incoming>, tokens: &Tokens<Request>) -> Respons
     tokio::spawn(async move {
         let Some((connection, incoming)) = local.streams.await else { return };
         match wanted {
-            Request::Command(command) => command.serve(connection, incoming, local.protocol).await,
-            Request::PortForward(forward) => forward.serve(connection, incoming).await,
+            Request::Command(streams, begin) => {
+                command::serve(streams, begin, connection, incoming, local.protocol).await;
+            }
+            Request::Forward(_, sockets) => forward::serve(sockets, connection, incoming).await,
         }
     });
     local.answer

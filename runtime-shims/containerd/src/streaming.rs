@@ -1,21 +1,19 @@
-//! Exec, attach and port-forward sessions: URLs with tokens on the loopback, and what serves them.
+//! `Exec`, `Attach` and `PortForward`: checked now, served to whoever comes with the token.
 //!
-//! Must not know: who connects (the kubelet, on this machine).
+//! Must not know: gRPC, streaming protocols.
 
-mod command;
-mod ports;
-mod server;
-mod tokens;
+use std::sync::{Arc, Weak};
 
-pub use server::{Request, Server};
-
+use anyhow::Context;
+use futures::future::BoxFuture;
 use pintle_cri::streaming::bridge::Streams;
+use pintle_cri::streaming::server::{Begun, Near, Process, socket};
 use pintle_cri::v1::{AttachRequest, ContainerConfig, ExecRequest, PodSandboxConfig, PortForwardRequest};
 use tonic::Status;
 
-use crate::Inner;
+use crate::exec::{Running, Wanted};
 use crate::record::{ContainerRecord, SandboxRecord};
-use command::Target;
+use crate::{Inner, netns};
 
 impl Inner {
     /// The URL at which a command runs.
@@ -23,7 +21,7 @@ impl Inner {
         let streams = Streams { stdin: asked.stdin, stdout: asked.stdout, stderr: asked.stderr, tty: asked.tty };
         check(streams)?;
         let process = self.exec_spec(&asked.container_id, &asked.cmd, asked.tty).await?;
-        self.url(Request::Command { container: asked.container_id, target: Target::Exec(process), streams })
+        self.command_url(streams, Target { container: asked.container_id, exec: Some(process) })
     }
 
     /// The URL at which a container's own process is joined.
@@ -31,7 +29,7 @@ impl Inner {
         let streams = Streams { stdin: asked.stdin, stdout: asked.stdout, stderr: asked.stderr, tty: asked.tty };
         check(streams)?;
         self.running(&asked.container_id).await?;
-        self.url(Request::Command { container: asked.container_id, target: Target::Own, streams })
+        self.command_url(streams, Target { container: asked.container_id, exec: None })
     }
 
     /// The URL at which ports of a pod are reached.
@@ -43,12 +41,18 @@ impl Inner {
         let port = |port: &i32| u16::try_from(*port).ok().filter(|port| *port > 0);
         let ports: Option<Vec<u16>> = asked.port.iter().map(port).collect();
         let ports = ports.ok_or_else(|| Status::invalid_argument("a port is not between 1 and 65535"))?;
-        self.url(Request::PortForward { network: sandbox.state.netns, ports })
+        let network = sandbox.state.netns;
+        let sockets = move |address| match network.clone() {
+            None => socket(address),
+            Some(path) => netns::inside(&path, move || socket(address)),
+        };
+        url(self.streaming.forward(ports, Arc::new(sockets)))
     }
 
-    fn url(&self, request: Request) -> Result<String, Status> {
-        let url = self.streaming.url(request);
-        url.ok_or_else(|| Status::resource_exhausted("too many streaming requests wait for their clients"))
+    /// The runtime may end before the client comes.
+    fn command_url(&self, streams: Streams, target: Target) -> Result<String, Status> {
+        let this = self.this.clone();
+        url(self.streaming.command(streams, Box::new(move |streams| Box::pin(begin(this, target, streams)))))
     }
 
     /// The process of a command in a container that runs, as JSON.
@@ -67,6 +71,54 @@ impl Inner {
         }
         Ok(record)
     }
+}
+
+/// What is entered.
+struct Target {
+    container: String,
+    /// A process specification as JSON; `None` is the container's own process.
+    exec: Option<Vec<u8>>,
+}
+
+async fn begin(this: Weak<Inner>, target: Target, streams: Streams) -> anyhow::Result<Begun> {
+    let runtime = this.upgrade().context("the runtime has ended")?;
+    let begun = match target.exec {
+        Some(process) => {
+            let wanted = Wanted { stdin: streams.stdin, terminal: streams.tty };
+            runtime.begin_exec(&target.container, process, wanted).await
+        }
+        None => runtime.begin_attach(&target.container, streams).await,
+    };
+    let mut running = begun.map_err(told)?;
+    let near = Near { stdin: running.stdin.take(), stdout: running.stdout.take(), stderr: running.stderr.take() };
+    Ok(Begun { near, process: Box::new(running) })
+}
+
+/// Why, as the client reads it.
+fn told(status: Status) -> anyhow::Error {
+    anyhow::Error::msg(status.message().to_owned())
+}
+
+impl Process for Running {
+    fn ended(&self) -> BoxFuture<'_, anyhow::Result<Option<i32>>> {
+        Box::pin(async { self.wait().await.map(Some).map_err(told) })
+    }
+
+    fn resize(&self, columns: u16, rows: u16) -> BoxFuture<'_, ()> {
+        Box::pin(self.resize_terminal(columns, rows))
+    }
+
+    fn input_ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.close_stdin())
+    }
+
+    fn leave(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(self.remove())
+    }
+}
+
+fn url(issued: Option<String>) -> Result<String, Status> {
+    issued.ok_or_else(|| Status::resource_exhausted("too many streaming requests wait for their clients"))
 }
 
 fn check(streams: Streams) -> Result<(), Status> {

@@ -5,16 +5,15 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
-use pintle_cri::streaming::bridge::Streams;
-use pintle_cri::streaming::spdy::{Connection, Incoming, Stream, StreamReader, StreamWriter};
+use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 
-use crate::container::session::{Ends, Session, Target};
+use super::super::bridge::Streams;
+use super::super::spdy::{Connection, Incoming, Stream, StreamReader, StreamWriter};
 
 /// The best first. Before v4 the error stream carries plain text.
 pub const PROTOCOLS: &[&str] = &["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
@@ -26,11 +25,45 @@ const OPENED_WITHIN: Duration = Duration::from_secs(30);
 const SILENT_AFTER_END: Duration = Duration::from_secs(2);
 const PIECE: usize = 32 << 10;
 
-/// What to run or attach to, and with which streams.
-#[derive(Debug)]
-pub struct Command {
-    pub target: Target,
-    pub wanted: Streams,
+/// Begins a process, or joins one, with the streams that the client opened.
+pub type Begin = Box<dyn FnOnce(Streams) -> BoxFuture<'static, anyhow::Result<Begun>> + Send>;
+
+/// A process that was begun or joined, and our ends of its pipes.
+pub struct Begun {
+    pub near: Near,
+    pub process: Box<dyn Process>,
+}
+
+/// A process whose streams somebody gets.
+pub trait Process: Send + Sync {
+    /// Waits for its end: its exit code, or `None` of one that was joined.
+    fn ended(&self) -> BoxFuture<'_, anyhow::Result<Option<i32>>>;
+
+    fn resize(&self, columns: u16, rows: u16) -> BoxFuture<'_, ()>;
+
+    /// The client types no more, and our end of the pipe is closed.
+    fn input_ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// The session is over: what was begun is ended, what was joined goes on.
+    fn leave(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// Our ends of the pipes.
+#[derive(Debug, Default)]
+pub struct Near {
+    pub stdin: Option<pipe::Sender>,
+    pub stdout: Option<pipe::Receiver>,
+    pub stderr: Option<pipe::Receiver>,
+}
+
+/// The process's ends of the pipes.
+#[derive(Debug, Default)]
+pub struct Ends {
+    pub stdin: Option<OwnedFd>,
+    pub stdout: Option<OwnedFd>,
+    pub stderr: Option<OwnedFd>,
 }
 
 #[derive(Default)]
@@ -42,38 +75,45 @@ struct Opened {
     resize: Option<Stream>,
 }
 
-/// Our ends of the pipes.
-struct Near {
-    stdin: Option<pipe::Sender>,
-    stdout: Option<pipe::Receiver>,
-    stderr: Option<pipe::Receiver>,
+/// Serves until the process ends or the client goes.
+pub async fn serve(
+    wanted: Streams,
+    begin: Begin,
+    connection: Connection,
+    mut incoming: Incoming,
+    protocol: &'static str,
+) {
+    let opened = tokio::time::timeout(OPENED_WITHIN, collect(&mut incoming, wanted, protocol)).await;
+    let Ok(Some(mut opened)) = opened else {
+        return tracing::debug!("a streaming client did not open its streams");
+    };
+    let Some(mut error) = opened.error.take() else { return };
+    let result = match begin(opened.streams(wanted.tty)).await {
+        Err(error) => Err(error),
+        Ok(Begun { near, process }) => {
+            let result = tokio::select! {
+                result = carry(&*process, near, opened) => Some(result),
+                () = gone(&mut incoming) => None,
+            };
+            process.leave().await;
+            let Some(result) = result else { return };
+            result
+        }
+    };
+    if let Some(text) = status(protocol, result) {
+        // a client that is gone needs no status
+        let _ = error.writer.send(Bytes::from(text)).await;
+    }
+    let _ = error.writer.finish().await;
+    connection.go_away().await;
+    // it closes when it has read everything
+    let _ = tokio::time::timeout(SILENT_AFTER_END, gone(&mut incoming)).await;
 }
 
-impl Command {
-    pub fn streams(&self) -> Streams {
-        self.wanted
-    }
-
-    /// Serves until the command ends or the client goes.
-    pub async fn serve(self, connection: Connection, mut incoming: Incoming, protocol: &'static str) {
-        let opened = tokio::time::timeout(OPENED_WITHIN, collect(&mut incoming, self.wanted, protocol)).await;
-        let Ok(Some(mut opened)) = opened else {
-            return tracing::debug!("a streaming client did not open its streams");
-        };
-        let Some(mut error) = opened.error.take() else { return };
-        let result = tokio::select! {
-            result = run(self, opened) => result,
-            // the client went: what it started is ended as the session is dropped
-            () = gone(&mut incoming) => return,
-        };
-        if let Some(text) = status(protocol, result) {
-            // a client that is gone needs no status
-            let _ = error.writer.send(Bytes::from(text)).await;
-        }
-        let _ = error.writer.finish().await;
-        connection.go_away().await;
-        // it closes when it has read everything
-        let _ = tokio::time::timeout(SILENT_AFTER_END, gone(&mut incoming)).await;
+impl Opened {
+    fn streams(&self, tty: bool) -> Streams {
+        let (stdin, stdout, stderr) = (self.stdin.is_some(), self.stdout.is_some(), self.stderr.is_some());
+        Streams { stdin, stdout, stderr, tty }
     }
 }
 
@@ -102,18 +142,16 @@ async fn collect(incoming: &mut Incoming, wanted: Streams, protocol: &str) -> Op
     Some(opened)
 }
 
-/// The exit code; `None` of an attachment that ended.
-async fn run(command: Command, opened: Opened) -> anyhow::Result<Option<i32>> {
-    let (near, far) = pipes(&opened).context("making pipes")?;
-    let session = command.target.begin(far, command.wanted).await?;
+/// Carries everything until the process has ended and its outputs are read.
+async fn carry(process: &dyn Process, near: Near, opened: Opened) -> anyhow::Result<Option<i32>> {
     let Near { stdin, stdout, stderr } = near;
     let input = async {
-        tokio::join!(feed(opened.stdin, stdin), resize(opened.resize, &session));
+        tokio::join!(feed(opened.stdin, stdin, process), resize(opened.resize, process));
         std::future::pending::<()>().await;
     };
     let (ended, end) = tokio::sync::watch::channel(false);
     let exit = async {
-        let code = session.ended().await;
+        let code = process.ended().await;
         // nobody listens where nothing is put out
         let _ = ended.send(true);
         code
@@ -127,12 +165,15 @@ async fn run(command: Command, opened: Opened) -> anyhow::Result<Option<i32>> {
     tokio::select! { () = input => Ok(None), code = output => code }
 }
 
-fn pipes(opened: &Opened) -> std::io::Result<(Near, Ends)> {
-    let (mut near, mut far) = (Near { stdin: None, stdout: None, stderr: None }, Ends::default());
-    if opened.stdin.is_some() {
+/// Pipes for the streams that are wanted.
+///
+/// # Errors
+/// No descriptors are left.
+pub fn pipes(wanted: Streams) -> std::io::Result<(Near, Ends)> {
+    let (mut near, mut far) = (Near::default(), Ends::default());
+    if wanted.stdin {
         let (sender, receiver) = pipe::pipe()?;
-        near.stdin = Some(sender);
-        far.stdin = Some(receiver.into_blocking_fd()?);
+        (near.stdin, far.stdin) = (Some(sender), Some(receiver.into_blocking_fd()?));
     }
     let output = |wanted: bool| -> std::io::Result<(Option<pipe::Receiver>, Option<OwnedFd>)> {
         if !wanted {
@@ -141,12 +182,12 @@ fn pipes(opened: &Opened) -> std::io::Result<(Near, Ends)> {
         let (sender, receiver) = pipe::pipe()?;
         Ok((Some(receiver), Some(sender.into_blocking_fd()?)))
     };
-    (near.stdout, far.stdout) = output(opened.stdout.is_some())?;
-    (near.stderr, far.stderr) = output(opened.stderr.is_some())?;
+    (near.stdout, far.stdout) = output(wanted.stdout)?;
+    (near.stderr, far.stderr) = output(wanted.stderr)?;
     Ok((near, far))
 }
 
-async fn feed(from: Option<Stream>, to: Option<pipe::Sender>) {
+async fn feed(from: Option<Stream>, to: Option<pipe::Sender>, process: &dyn Process) {
     let (Some(mut from), Some(mut to)) = (from, to) else { return };
     while let Ok(Some(data)) = from.reader.next().await {
         if to.write_all(&data).await.is_err() {
@@ -154,6 +195,8 @@ async fn feed(from: Option<Stream>, to: Option<pipe::Sender>) {
             return;
         }
     }
+    drop(to);
+    process.input_ended().await;
 }
 
 #[derive(Deserialize)]
@@ -164,11 +207,11 @@ struct Size {
 }
 
 /// The client writes a JSON object per change.
-async fn resize(from: Option<Stream>, session: &Session) {
+async fn resize(from: Option<Stream>, process: &dyn Process) {
     let Some(mut from) = from else { return };
     while let Some(data) = next(&mut from.reader).await {
         for size in serde_json::Deserializer::from_slice(&data).into_iter::<Size>().map_while(Result::ok) {
-            session.resize(size.width, size.height).await;
+            process.resize(size.width, size.height).await;
         }
     }
 }
@@ -178,15 +221,22 @@ async fn next(reader: &mut StreamReader) -> Option<Bytes> {
 }
 
 async fn drain(from: Option<pipe::Receiver>, to: Option<Stream>, mut end: tokio::sync::watch::Receiver<bool>) {
-    let (Some(mut from), Some(mut to)) = (from, to) else { return };
+    let Some(mut from) = from else { return };
+    let mut to = to;
     let mut piece = BytesMut::with_capacity(PIECE);
     while read(&mut from, &mut piece, &mut end).await {
-        if to.writer.send(piece.split().freeze()).await.is_err() {
+        let data = piece.split().freeze();
+        // read also where nobody wants it, so that the process never waits
+        if let Some(stream) = to.as_mut()
+            && stream.writer.send(data).await.is_err()
+        {
             return;
         }
         piece.reserve(PIECE);
     }
-    finish(&mut to.writer).await;
+    if let Some(stream) = to.as_mut() {
+        finish(&mut stream.writer).await;
+    }
 }
 
 async fn finish(writer: &mut StreamWriter) {

@@ -4,12 +4,14 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use pintle_bundle::sandbox_namespaces;
 use pintle_cri::streaming::bridge::Streams;
+use pintle_cri::streaming::server::{Begun, pipes, socket};
 use pintle_cri::v1;
 
-use super::{Command, PortForward, Request};
 use crate::container::session::Target;
+use crate::drivers::namespaces;
 use crate::error::{Error, Result};
 use crate::plan::lifecycle;
 use crate::runtime::Shared;
@@ -39,7 +41,12 @@ fn command(shared: &Arc<Shared>, id: &str, command: Option<Vec<String>>, wanted:
     let container = shared.containers.get(id)?;
     lifecycle::must_run(&container.now())?;
     let target = Target { shared: shared.clone(), container, command };
-    url(shared, Request::Command(Command { target, wanted }))
+    url(shared.streaming.command(wanted, Box::new(move |streams| Box::pin(begin(target, streams)))))
+}
+
+async fn begin(target: Target, streams: Streams) -> anyhow::Result<Begun> {
+    let (near, far) = pipes(streams).context("making pipes")?;
+    Ok(Begun { near, process: Box::new(target.begin(far, streams).await?) })
 }
 
 /// The URL of a port-forward.
@@ -52,10 +59,13 @@ pub fn port_forward(shared: &Arc<Shared>, request: v1::PortForwardRequest) -> Re
         u16::try_from(*port).ok().filter(|port| *port > 0).ok_or_else(|| Error::Invalid(format!("{port} is no port")))
     });
     let ports = ports.collect::<Result<Vec<u16>>>()?;
-    url(shared, Request::PortForward(PortForward { namespace, ports }))
+    let sockets = move |address| match &namespace {
+        None => socket(address),
+        Some(path) => namespaces::in_network(path, || socket(address)),
+    };
+    url(shared.streaming.forward(ports, Arc::new(sockets)))
 }
 
-fn url(shared: &Shared, request: Request) -> Result<String> {
-    let url = shared.streaming.url(request);
-    url.ok_or_else(|| Error::Exhausted("too many streaming requests wait for their clients".into()))
+fn url(issued: Option<String>) -> Result<String> {
+    issued.ok_or_else(|| Error::Exhausted("too many streaming requests wait for their clients".into()))
 }

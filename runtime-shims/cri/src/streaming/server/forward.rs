@@ -3,18 +3,17 @@
 //! Must not know: how the client's connection came about.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
-use pintle_cri::streaming::spdy::{Connection, Incoming, Stream, StreamReader, StreamWriter};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::netns;
+use super::super::spdy::{Connection, Incoming, Stream, StreamReader, StreamWriter};
 
 pub const PROTOCOLS: &[&str] = &["portforward.k8s.io"];
 const PIECE: usize = 32 << 10;
@@ -24,8 +23,19 @@ const HALF_CLOSED: Duration = Duration::from_millis(500);
 /// Streams that wait for their other half.
 const MOST_WAITING: usize = 64;
 
-/// Serves until the client goes; in this network, or the host's for `None`.
-pub async fn serve(network: Option<PathBuf>, connection: Connection, mut incoming: Incoming) {
+/// Makes a socket in the pod's network, for an address. May block.
+pub type Sockets = Arc<dyn Fn(SocketAddr) -> anyhow::Result<TcpSocket> + Send + Sync>;
+
+/// A socket in this thread's network.
+///
+/// # Errors
+/// What the kernel says.
+pub fn socket(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    Ok(if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?)
+}
+
+/// Serves until the client goes.
+pub async fn serve(sockets: Sockets, connection: Connection, mut incoming: Incoming) {
     let mut waiting: Vec<(String, Stream)> = Vec::new();
     let mut forwards = JoinSet::new();
     while let Some(stream) = incoming.next().await {
@@ -39,17 +49,17 @@ pub async fn serve(network: Option<PathBuf>, connection: Connection, mut incomin
         let (_, other) = waiting.swap_remove(index);
         let is_data = stream.headers.get("streamtype") == Some("data");
         let (data, error) = if is_data { (stream, other) } else { (other, stream) };
-        forwards.spawn(forward(network.clone(), data, error));
+        forwards.spawn(forward(sockets.clone(), data, error));
         while forwards.try_join_next().is_some() {}
     }
     drop(connection);
 }
 
-async fn forward(namespace: Option<PathBuf>, data: Stream, mut error: Stream) {
+async fn forward(sockets: Sockets, data: Stream, mut error: Stream) {
     let Some(port) = data.headers.get("port").and_then(|port| port.parse::<u16>().ok()) else {
         return tell(&mut error.writer, "the stream names no port".to_owned()).await;
     };
-    match connect(namespace, port).await {
+    match connect(&sockets, port).await {
         Ok(socket) => carry(socket, data).await,
         Err(failure) => tell(&mut error.writer, format!("{failure:#}")).await,
     }
@@ -62,10 +72,12 @@ async fn tell(error: &mut StreamWriter, text: String) {
 }
 
 /// `localhost` in the pod: IPv4 first, as upstream's runtimes try.
-async fn connect(namespace: Option<PathBuf>, port: u16) -> anyhow::Result<TcpStream> {
+async fn connect(sockets: &Sockets, port: u16) -> anyhow::Result<TcpStream> {
     let mut last = None;
     for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))] {
-        let socket = socket(namespace.clone(), address).await?;
+        let make = sockets.clone();
+        // a socket belongs to the network it was made in, wherever it is used
+        let socket = tokio::task::spawn_blocking(move || make(address)).await??;
         match tokio::time::timeout(CONNECT_WITHIN, socket.connect(address)).await {
             Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(error)) => last = last.or(Some(anyhow::Error::from(error))),
@@ -74,15 +86,6 @@ async fn connect(namespace: Option<PathBuf>, port: u16) -> anyhow::Result<TcpStr
     }
     Err(last.unwrap_or_else(|| anyhow::anyhow!("no address")))
         .with_context(|| format!("connecting to port {port} in the pod"))
-}
-
-/// A socket belongs to the network it was made in, wherever it is used.
-async fn socket(namespace: Option<PathBuf>, address: SocketAddr) -> anyhow::Result<TcpSocket> {
-    let make = move || Ok(if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?);
-    match namespace {
-        None => make(),
-        Some(path) => tokio::task::spawn_blocking(move || netns::inside(&path, make)).await?,
-    }
 }
 
 /// Both directions, each closed on its own. When the pod has closed, the client has a moment for the rest.
