@@ -77,7 +77,7 @@ enum Command {
     Remove {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
-        /// Remove images that containers use, too (they keep their files until they are gone)
+        /// Remove images that are pinned or that containers use, too (these keep their files until they are gone)
         #[arg(short, long)]
         force: bool,
     },
@@ -198,21 +198,32 @@ async fn export(store: &Store, names: Vec<String>, output: &Path, compress: Comp
 }
 
 /// A tag among several is taken from its image; the last, a digest or an id removes the image.
+///
+/// A name that cannot be removed does not keep the others.
 fn remove(store: &Store, names: &[String], force: bool) -> Result<()> {
-    for name in names {
-        let Some(image) = store.image(name)? else { bail!("image {name:?} not found") };
-        let full = name.parse::<pintle_images::Reference>().map(|it| it.to_string()).unwrap_or_default();
-        let one_of_many = image.tags.len() > 1 && image.tags.contains(&full);
-        if one_of_many {
-            store.untag(name)?;
-            say(&format!("untagged {full}"));
-            continue;
-        }
-        let users = store.holds()?.into_iter().filter(|hold| hold.image == image.id).count();
-        ensure!(force || users == 0, "image {name:?} is used by {users} containers; --force removes it all the same");
-        store.remove(image.id.as_str())?;
-        say(&format!("removed {}", image.id));
+    let failed: Vec<String> = names
+        .iter()
+        .filter_map(|name| remove_one(store, name, force).err())
+        .map(|error| format!("{error:#}"))
+        .collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
+}
+
+fn remove_one(store: &Store, name: &str, force: bool) -> Result<()> {
+    let Some(image) = store.image(name)? else { bail!("image {name:?} not found") };
+    let full = name.parse::<pintle_images::Reference>().map(|it| it.to_string()).unwrap_or_default();
+    if image.tags.len() > 1 && image.tags.contains(&full) {
+        store.untag(name)?;
+        say(&format!("untagged {full}"));
+        return Ok(());
     }
+    let users = store.holds()?.into_iter().filter(|hold| hold.image == image.id).count();
+    let by = if users == 1 { "1 container".to_owned() } else { format!("{users} containers") };
+    ensure!(force || users == 0, "image {name:?} is used by {by}; --force removes it all the same");
+    ensure!(force || !image.pinned, "image {name:?} is pinned; --force removes it all the same");
+    store.remove(image.id.as_str())?;
+    say(&format!("removed {}", image.id));
     Ok(())
 }
 

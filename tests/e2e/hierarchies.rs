@@ -75,12 +75,21 @@ impl Hierarchy {
 
 /// Removes a cgroup with all below it; what is busy stays, and is told.
 pub fn remove(dir: &Path) {
+    for busy in remaining(dir) {
+        eprintln!("left behind: {busy}");
+    }
+}
+
+/// Removes a cgroup with all below it; what is busy.
+pub fn remaining(dir: &Path) -> Vec<String> {
+    let mut busy = Vec::new();
     for child in fs::read_dir(dir).into_iter().flatten().flatten() {
         if child.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove(&child.path());
+            busy.extend(remaining(&child.path()));
         }
     }
     if let Err(error) = fs::remove_dir(dir) {
-        eprintln!("left behind: {} ({error})", dir.display());
+        busy.push(format!("{} ({error})", dir.display()));
     }
+    busy
 }

@@ -5,10 +5,13 @@
 //!
 //! Must not know: Pintle's crates but the CRI client; it starts the program.
 
+mod census;
+mod dice;
 #[path = "../e2e/hierarchies.rs"]
 mod hierarchies;
 #[path = "../e2e/isolation.rs"]
 mod isolation;
+mod lives;
 mod node;
 mod pods;
 mod stories;

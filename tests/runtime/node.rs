@@ -48,7 +48,7 @@ impl Node {
 
     pub async fn start(&mut self) {
         let log = File::options().create(true).append(true).open(log_file()).expect("a log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pintle"));
+        let mut command = Command::new(program());
         command.args(["runtime", "--log", "info,pintle_oci=debug"]);
         // `RUNTIME_OCI=/usr/sbin/runc cargo test …` tells the stories with another OCI runtime
         if let Ok(other) = std::env::var("RUNTIME_OCI") {
@@ -77,6 +77,11 @@ impl Node {
         self.connected.as_ref().expect("a running runtime").images.clone()
     }
 
+    /// The runtime's process.
+    pub fn pid(&self) -> u32 {
+        self.runtime.as_ref().expect("a running runtime").id()
+    }
+
     /// kill -9, and no other goodbye.
     pub fn kill(&mut self) {
         let mut child = self.runtime.take().expect("a running runtime");
@@ -97,6 +102,11 @@ impl Node {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
+}
+
+/// Pintle; `RUNTIME_PROGRAM=target/release/pintle cargo test …` tells the stories with another build of it.
+pub fn program() -> PathBuf {
+    std::env::var_os("RUNTIME_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_pintle").into(), PathBuf::from)
 }
 
 fn log_file() -> PathBuf {

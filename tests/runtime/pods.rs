@@ -64,11 +64,16 @@ pub fn security(config: &mut v1::PodSandboxConfig) -> &mut v1::NamespaceOption {
 
 /// A container that runs a line of shell.
 pub fn container_config(node: &Node, pod: &Pod, name: &str, line: &str) -> v1::ContainerConfig {
-    let context = pod.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    shell_config(&node.images.shell, &pod.config, name, line)
+}
+
+/// The same, of an image with a shell, for a pod of this configuration.
+pub fn shell_config(image: &str, pod: &v1::PodSandboxConfig, name: &str, line: &str) -> v1::ContainerConfig {
+    let context = pod.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let namespaces = context.and_then(|context| context.namespace_options.clone());
     v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata { name: name.into(), attempt: 0 }),
-        image: Some(v1::ImageSpec { image: node.images.shell.clone(), ..Default::default() }),
+        image: Some(v1::ImageSpec { image: image.into(), ..Default::default() }),
         command: vec!["/bin/sh".into(), "-c".into(), line.into()],
         log_path: format!("{name}.log"),
         linux: Some(v1::LinuxContainerConfig {

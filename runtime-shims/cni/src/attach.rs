@@ -78,7 +78,7 @@ fn attach(
         if let Some(limit) = bandwidth.and_then(Limit::egress) {
             pod.shape(inner.index, limit).await?;
         }
-        events.until_up(index).await;
+        events.until_up(&host, index).await;
         let outer = Interface { name: outer.clone(), mac: shown_mac(&pair.outer_mac), ..Interface::default() };
         Ok(Attached { bridge, outer, inner })
     })

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -27,6 +27,9 @@ use crate::shaping::Limit;
 
 /// For a link to pass packets.
 const UP_WITHIN: Duration = Duration::from_secs(2);
+/// After how long a link is looked at, for the kernel drops events where many pods are attached at once.
+const EVENT_LOST: Duration = Duration::from_millis(50);
+const PASSES: LinkAttribute = LinkAttribute::OperState(State::Up);
 
 /// A link as far as results tell of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,6 +196,13 @@ impl Links {
             .collect())
     }
 
+    /// Whether a link passes packets.
+    async fn passes(&self, index: u32) -> bool {
+        let mut found = self.handle.link().get().match_index(index).execute();
+        // a link that is gone is waited for in vain, and found out elsewhere
+        found.try_next().await.is_ok_and(|link| link.is_some_and(|it| it.attributes.contains(&PASSES)))
+    }
+
     pub async fn must_find(&self, name: &str) -> Result<Link> {
         let missing = crate::error::CniError::new(Code::Network, format!("there is no link {name}"));
         self.find(name).await?.ok_or(missing)
@@ -209,10 +219,10 @@ pub struct Events {
 impl Events {
     /// Until the link passes packets: the kernel activates a queue and a bridge's port somewhat after both ends are up,
     /// and drops what is sent before. Not for long: a link that never does is found by CHECK.
-    pub async fn until_up(mut self, index: u32) {
+    pub async fn until_up(mut self, host: &Links, index: u32) {
         let is_up = |message: &NetlinkMessage<RouteNetlinkMessage>| match &message.payload {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) if link.header.index == index => {
-                link.attributes.contains(&LinkAttribute::OperState(State::Up))
+                link.attributes.contains(&PASSES)
             }
             _ => false,
         };
@@ -223,7 +233,15 @@ impl Events {
                 }
             }
         };
-        let _late = tokio::time::timeout(UP_WITHIN, come).await;
+        let seen = async {
+            tokio::time::sleep(EVENT_LOST).await;
+            while !host.passes(index).await {
+                tokio::time::sleep(EVENT_LOST).await;
+            }
+        };
+        let (come, seen) = (pin!(come), pin!(seen));
+        let up = futures::future::select(come, seen);
+        let _late = tokio::time::timeout(UP_WITHIN, up).await;
     }
 }
 

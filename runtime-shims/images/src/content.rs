@@ -97,6 +97,18 @@ impl Content {
         Ok(())
     }
 
+    /// Removes the beginning of a blob once nobody writes it any more, or gives up on it after a while. Blocks.
+    pub fn discard_partial(&self, digest: &Digest, within: Duration) {
+        let (path, began) = (self.partial_path(digest), std::time::Instant::now());
+        while path.exists() && began.elapsed() < within {
+            match lock::try_hold(&path) {
+                Ok(Some(_lock)) => drop(fs::remove_file(&path)),
+                // no event tells of a lock that ends
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
     /// The place where a blob grows, with what is there already; waits for whoever is at it.
     pub fn ingest(&self, digest: &Digest) -> Result<Ingest> {
         let mut ingest = self.grow(self.partial_path(digest), Some(digest.clone()))?;

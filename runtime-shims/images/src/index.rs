@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,8 +119,23 @@ type Stamp = (u64, u64, i64, i64);
 impl IndexFile {
     pub fn open(root: &Path) -> Result<Self> {
         let file = Self { path: root.join("images.json"), lock: root.join("lock"), read: Mutex::new(None) };
+        file.set_aside_damaged()?;
         file.read()?;
         Ok(file)
+    }
+
+    /// What a disk left of the file when it is no JSON (a later release's is): images are pulled again, which is better
+    /// than no runtime.
+    fn set_aside_damaged(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        let text = match fs::read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            read => read.context(|| format!("cannot read {}", self.path.display()))?,
+        };
+        let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&text) else { return Ok(()) };
+        let aside = self.path.with_extension("damaged");
+        tracing::error!(path = %self.path.display(), %error, "damaged: it is kept as {}, images are pulled again", aside.display());
+        fs::rename(&self.path, &aside).context(|| format!("cannot set {} aside", self.path.display()))
     }
 
     /// As it is now; read again only if it changed.
@@ -158,6 +173,24 @@ impl IndexFile {
 
     /// Changes the index; nothing is written where nothing changed.
     pub fn update<T>(&self, change: impl FnOnce(&mut Index) -> Result<T>) -> Result<T> {
+        self.update_by(change, |bytes| write_atomically(&self.path, bytes))
+    }
+
+    /// As [`Self::update`], where the disk has no room for a second file: over the old one, whose place suffices for
+    /// something shorter. A power failure at that moment damages it.
+    pub fn update_in_place<T>(&self, change: impl FnOnce(&mut Index) -> Result<T>) -> Result<T> {
+        self.update_by(change, |bytes| {
+            let mut file = OpenOptions::new().write(true).open(&self.path).context(|| "cannot open the index")?;
+            let written = file.write_all(bytes).and_then(|()| file.set_len(bytes.len() as u64));
+            written.and_then(|()| file.sync_data()).context(|| format!("cannot write {}", self.path.display()))
+        })
+    }
+
+    fn update_by<T>(
+        &self,
+        change: impl FnOnce(&mut Index) -> Result<T>,
+        write: impl FnOnce(&[u8]) -> Result<()>,
+    ) -> Result<T> {
         let _lock = self.lock()?;
         let old = self.read()?;
         let mut new = (*old).clone();
@@ -166,7 +199,7 @@ impl IndexFile {
             new.version = VERSION;
             let bytes = serde_json::to_vec_pretty(&new)
                 .map_err(|error| Error::new(ErrorKind::Internal, format!("cannot encode the index: {error}")))?;
-            write_atomically(&self.path, &bytes)?;
+            write(&bytes)?;
         }
         Ok(value)
     }

@@ -26,6 +26,7 @@ pub(crate) struct Keep {
 pub(crate) struct Lease {
     file: Lock,
     path: PathBuf,
+    digests: Vec<Digest>,
 }
 
 /// A user of an image, and the layers it needs although the image may be removed.
@@ -49,7 +50,7 @@ impl Keep {
         let path = self.leases.join(format!("{:016x}", rand::random::<u64>()));
         let open = || OpenOptions::new().append(true).create(true).open(&path);
         let file = lock::hold(&path, open).context(|| format!("cannot open {}", path.display()))?;
-        Ok(Lease { file, path })
+        Ok(Lease { file, path, digests: Vec::new() })
     }
 
     /// Adds what leases and holds need; removes leases of the dead. Under the index's lock.
@@ -83,15 +84,12 @@ impl Keep {
         }
     }
 
+    /// A file that a power failure cut short still says by its name who holds which image.
     pub fn holds(&self) -> Result<Vec<Hold>> {
         let mut holds = Vec::new();
         for name in file_names(&self.holds).into_iter().filter(|name| !name.ends_with(".new")) {
-            let path = self.holds.join(name);
-            let Ok(bytes) = fs::read(&path) else { continue };
-            let hold = serde_json::from_slice(&bytes);
-            holds.push(hold.map_err(|error| {
-                Error::new(ErrorKind::Internal, format!("{} is not valid: {error}", path.display()))
-            })?);
+            let Ok(bytes) = fs::read(self.holds.join(&name)) else { continue };
+            holds.extend(serde_json::from_slice(&bytes).ok().or_else(|| named(&name)));
         }
         Ok(holds)
     }
@@ -103,6 +101,12 @@ impl Keep {
         }
         Ok(self.holds.join(format!("{}.{user}", image.hex())))
     }
+}
+
+/// What a hold's file name says.
+fn named(name: &str) -> Option<Hold> {
+    let (image, user) = name.split_once('.')?;
+    Some(Hold { user: user.to_owned(), image: Digest::from_hex(image).ok()?, layers: Vec::new() })
 }
 
 fn add_lines(path: &Path, needed: &mut Needed) -> Result<()> {
@@ -121,9 +125,18 @@ fn add_lines(path: &Path, needed: &mut Needed) -> Result<()> {
 impl Lease {
     /// From now on these blobs and layers stay. Under the index's lock, so that a collection sees all or nothing.
     pub fn add<'a>(&mut self, digests: impl IntoIterator<Item = &'a Digest>) -> Result<()> {
-        let lines: String = digests.into_iter().map(|digest| format!("{digest}\n")).collect();
+        let before = self.digests.len();
+        self.digests.extend(digests.into_iter().cloned());
+        let lines: String = self.digests.iter().skip(before).map(|digest| format!("{digest}\n")).collect();
         let file: &File = &self.file;
         { file }.write_all(lines.as_bytes()).context(|| "cannot write a lease")
+    }
+}
+
+impl Lease {
+    /// What stays because of it.
+    pub fn digests(&self) -> Vec<Digest> {
+        self.digests.clone()
     }
 }
 

@@ -51,6 +51,11 @@ impl Layers {
         Ok(layers)
     }
 
+    /// The machine's start that this is.
+    pub fn boot(&self) -> &str {
+        &self.boot
+    }
+
     /// A short path to the root of a layer that is there: mount options have room for one page of them.
     pub fn path(&self, diff_id: &Digest) -> Result<PathBuf> {
         let target = Path::new("../layers").join(diff_id.hex()).join(ROOT);

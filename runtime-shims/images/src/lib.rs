@@ -7,6 +7,7 @@
 //!      layers/HEX/fs        unpacked layers by diffID, in overlayfs' form
 //!      l/HEX                short ways to them, for mount options
 //!      leases/ holds/       what collection must leave alone
+//!      boot                 the machine's start that last looked for damage
 //! ```
 //!
 //! Must not know: containers, sandboxes, CRI.
@@ -27,6 +28,7 @@ mod progress;
 mod pull;
 mod reference;
 mod registry;
+mod repair;
 mod store;
 mod unpack;
 

@@ -24,9 +24,12 @@ use crate::progress::Progress;
 use crate::pull;
 use crate::reference::Reference;
 use crate::registry::Auth;
+use crate::repair;
 
 /// How long the unfinished blobs of a pull that died are kept for its next try.
 const RESUMABLE: Duration = Duration::from_secs(24 * 3600);
+/// How long the writers of a pull that failed may take to notice.
+const WRITERS_END: Duration = Duration::from_secs(1);
 
 /// An image that is there whole.
 #[derive(Debug, Clone)]
@@ -81,10 +84,12 @@ impl Store {
         let private = fs::Permissions::from_mode(0o700);
         fs::set_permissions(root, private).context(|| format!("cannot protect {}", root.display()))?;
         let root = root.canonicalize().context(|| format!("cannot find {}", root.display()))?;
+        let (content, layers, index) = (Content::open(&root)?, Layers::open(&root)?, IndexFile::open(&root)?);
+        repair::after_boot(&root, &content, &layers, &index)?;
         Ok(Self(Arc::new(Inner {
-            content: Content::open(&root)?,
-            layers: Layers::open(&root)?,
-            index: IndexFile::open(&root)?,
+            content,
+            layers,
+            index,
             keep: Keep::open(&root)?,
             turns: Semaphore::new(config.limits.parallel.max(1) * 4),
             pulls: Mutex::default(),
@@ -113,7 +118,7 @@ impl Store {
         match pulled.as_ref().map_err(Error::kind) {
             // the next try goes on from what is there
             Ok(_) | Err(ErrorKind::Unavailable) => {}
-            // others need the room more than the next try of this needs its beginning
+            // of what others left behind, too
             Err(ErrorKind::NoSpace) => self.collect_but(Duration::ZERO)?,
             Err(_) => self.collect()?,
         }
@@ -122,12 +127,26 @@ impl Store {
 
     async fn pull_now(&self, reference: &Reference, auth: Option<&Auth>, progress: Progress) -> Result<Image> {
         let mut lease = self.new_lease()?;
-        let pulled = pull::pull(self, reference, auth, progress, &mut lease).await?;
+        let pulled = match pull::pull(self, reference, auth, progress, &mut lease).await {
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                self.discard_partials(lease.digests()).await;
+                return Err(error);
+            }
+            pulled => pulled?,
+        };
         let by_digest = reference.with_digest(&pulled.target).to_string();
         self.enter(pulled.id.clone(), pulled.record, [reference.to_string(), by_digest])?;
         drop(lease);
         self.flush_soon();
         self.image(pulled.id.as_str())?.ok_or_else(|| Error::new(ErrorKind::NotFound, "removed right after the pull"))
+    }
+
+    /// Others need the room more than the next try of a pull needs its beginning. Its writers may still be ending.
+    async fn discard_partials(&self, digests: Vec<Digest>) {
+        let content = self.0.content.clone();
+        let discard = move || digests.iter().for_each(|digest| content.discard_partial(digest, WRITERS_END));
+        // a panic in it is told where it happens
+        let _ = tokio::task::spawn_blocking(discard).await;
     }
 
     /// Makes an image visible under names; they are taken from the images that had them.
@@ -164,14 +183,21 @@ impl Store {
         index.resolve(name).map(|id| self.describe(&index, &id)).transpose()
     }
 
-    /// All images, by id.
+    /// All images, by id. One that cannot be read keeps nobody from the others.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn list(&self) -> Result<Vec<Image>> {
         let index = self.0.index.read()?;
         self.configs().retain(|id, _| index.images.contains_key(id));
-        index.images.keys().map(|id| self.describe(&index, id)).collect()
+        let described = index.images.keys().filter_map(|id| match self.describe(&index, id) {
+            Err(error) => {
+                tracing::warn!(image = %id, "not listed: {error}");
+                None
+            }
+            described => Some(described),
+        });
+        described.collect()
     }
 
     fn describe(&self, index: &Index, id: &Digest) -> Result<Image> {
@@ -202,7 +228,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn remove(&self, name: &str) -> Result<bool> {
-        let removed = self.0.index.update(|index| {
+        let removed = self.take_away(|index| {
             let id = index.resolve(name);
             id.iter().for_each(|id| index.remove(id));
             Ok(id.is_some())
@@ -217,7 +243,7 @@ impl Store {
     /// The store cannot be written.
     pub fn untag(&self, name: &str) -> Result<bool> {
         let full = name.parse::<Reference>()?.to_string();
-        let removed = self.0.index.update(|index| {
+        let removed = self.take_away(|index| {
             let Some(id) = index.names.remove(&full) else { return Ok(false) };
             let repository = full.rsplit_once(['@', ':']).map(|(repository, _)| repository.to_owned());
             let same = |name: &str| repository.as_deref().is_some_and(|it| name.starts_with(&format!("{it}@")));
@@ -232,6 +258,17 @@ impl Store {
         })?;
         self.collect()?;
         Ok(removed)
+    }
+
+    /// Makes the index shorter, on a full disk too: that is what makes room.
+    fn take_away<T>(&self, change: impl Fn(&mut Index) -> Result<T>) -> Result<T> {
+        match self.0.index.update(&change) {
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                self.collect_but(Duration::ZERO)?;
+                self.0.index.update_in_place(&change)
+            }
+            done => done,
+        }
     }
 
     /// Pins an image, or lets it go.
@@ -297,7 +334,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read or written.
     pub fn prune(&self, all: bool) -> Result<Vec<Digest>> {
-        let pruned = self.0.index.update(|index| {
+        let pruned = self.take_away(|index| {
             let held: BTreeSet<Digest> = self.0.keep.holds()?.into_iter().map(|hold| hold.image).collect();
             let tagged = |id: &Digest| index.names.iter().any(|(name, named)| named == id && !name.contains('@'));
             let unused = index.images.iter().filter(|(id, record)| !record.pinned && !held.contains(id));

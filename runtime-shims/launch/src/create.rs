@@ -211,6 +211,7 @@ pub fn between(
 }
 
 fn ending(body: impl FnOnce(&mut Talk) -> Result<std::convert::Infallible>, talk: &mut Talk) -> i32 {
+    talk.leave_other();
     match body(talk) {
         Ok(never) => match never {},
         Err(error) => {

@@ -150,6 +150,7 @@ pub fn write_map(pid: Pid, file: &str, ranges: &[Range]) -> Result<()> {
 
 /// The child: what only a member of the namespaces can set. Ends when its parent kills it.
 fn child(wanted: &Namespaces, mut talk: Talk) -> i32 {
+    talk.leave_other();
     let done = talk.wait().and_then(|()| set_up(wanted));
     match done {
         Ok(()) => {

@@ -77,8 +77,14 @@ impl Folder {
         }
     }
 
+    /// Once more is no error, nor is another call that does the same.
     pub fn remove(&self) -> Result<()> {
-        fs::remove_dir_all(&self.0).with_context(|| format!("cannot remove {}", self.0.display()))
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.0.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn config(&self) -> PathBuf {

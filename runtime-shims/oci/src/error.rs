@@ -31,6 +31,12 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// A sandbox's monitor was killed.
+    pub fn is_gone_monitor(&self) -> bool {
+        let Self::Failed(error) = self else { return false };
+        matches!(error.downcast_ref(), Some(pintle_monitor::Error::Gone(_)))
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::NotFound(_) => Code::NotFound,
@@ -40,10 +46,19 @@ impl Error {
             Self::Deadline(_) => Code::DeadlineExceeded,
             Self::Exhausted(_) => Code::ResourceExhausted,
             Self::Unimplemented(_) => Code::Unimplemented,
+            Self::Failed(error) if is_full_disk(error) => Code::ResourceExhausted,
             // upstream's runtimes answer so too: clients look at the text
             Self::Failed(_) => Code::Unknown,
         }
     }
+}
+
+fn is_full_disk(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let of_system = cause.downcast_ref::<nix::errno::Errno>().map(|errno| std::io::Error::from(*errno).kind());
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind).or(of_system);
+        matches!(kind, Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
+    })
 }
 
 impl From<Error> for Status {
@@ -92,7 +107,9 @@ impl From<pintle_images::Error> for Error {
         match error.kind() {
             Kind::InvalidReference => Self::Invalid(text),
             Kind::NotFound => Self::NotFound(text),
-            Kind::InUse => Self::Precondition(text),
+            // containerd's code for content that is not what its digest says
+            Kind::InUse | Kind::Corrupt | Kind::Refused => Self::Precondition(text),
+            Kind::Unsupported => Self::Unimplemented(text),
             Kind::NoSpace => Self::Exhausted(text),
             _ => Self::Failed(anyhow::Error::msg(text)),
         }

@@ -6,10 +6,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use pintle_cri::v1::ContainerState;
+use pintle_monitor::{Monitor, State};
 
 use crate::container;
+use crate::drivers::launcher::{LIMIT, Launcher};
 use crate::drivers::mounts;
 use crate::error::Result;
 use crate::runtime::Shared;
@@ -17,14 +18,16 @@ use crate::sandbox::{self, watch};
 use crate::state::{Container, Entry, Sandbox};
 
 /// Puts everything in order. `broken` are folders without a record that can be read.
-pub async fn run(shared: &Arc<Shared>, broken: Vec<PathBuf>) -> anyhow::Result<()> {
-    for dir in &broken {
-        discard(dir)?;
-    }
+pub async fn run(shared: &Arc<Shared>, broken: Vec<PathBuf>) {
+    broken.iter().for_each(|dir| discard(dir));
     let sandboxes = shared.sandboxes.all();
     let each = sandboxes.iter().map(|entry| async move {
         if let Err(error) = take_over(shared, entry).await {
             tracing::warn!(sandbox = entry.id, "a sandbox could not be taken over: {error}");
+            // its monitor ended just now: nobody will see how what it ran ends
+            if error.is_gone_monitor() {
+                watch::abandon(shared, &entry.id).await;
+            }
         }
     });
     futures::future::join_all(each).await;
@@ -35,15 +38,18 @@ pub async fn run(shared: &Arc<Shared>, broken: Vec<PathBuf>) -> anyhow::Result<(
             container::discard(shared, &entry).await;
         }
     }
-    leftover_state(shared)?;
+    leftover_state(shared);
+    leftover_launches(shared).await;
     let (running, shared) = (sandboxes.len(), shared.clone());
     tracing::info!(sandboxes = running, "the embedded runtime took over what there was");
     tokio::spawn(async move { release(&shared).await });
-    Ok(())
 }
 
 async fn take_over(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<()> {
     let monitor = shared.monitors.connect(&entry.id).await;
+    if let Ok(monitor) = &monitor {
+        launched(monitor).await;
+    }
     if !entry.now().made {
         for container in shared.containers_of(&entry.id) {
             container::remove(shared, &container).await?;
@@ -59,12 +65,23 @@ async fn take_over(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<
         watch::abandon(shared, &entry.id).await;
         return Ok(());
     };
-    watch::follow(shared, entry.id.clone(), &monitor).await?;
     let known: HashSet<String> = monitor.list().await?.into_iter().map(|status| status.id).collect();
+    container::session::end_forgotten(&shared.state_of(&entry.id), &monitor, &known).await;
+    watch::follow(shared, entry.id.clone(), &monitor).await?;
     for container in shared.containers_of(&entry.id) {
         settle_half_started(shared, &container, known.contains(&container.id)).await;
     }
     Ok(())
+}
+
+/// Waits for command lines of an OCI runtime that the monitor still runs: what they make cannot be taken away before.
+async fn launched(monitor: &Monitor) {
+    for status in monitor.list().await.unwrap_or_default() {
+        if status.state == State::Starting {
+            // its outcome is in the next list
+            let _ = monitor.started(&status.id, LIMIT).await;
+        }
+    }
 }
 
 /// A start that was under way when the runtime ended was never acknowledged: it has failed.
@@ -79,21 +96,47 @@ async fn settle_half_started(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>
     }
 }
 
-/// Removes what no record speaks of.
-fn discard(dir: &Path) -> anyhow::Result<()> {
-    mounts::unmount_below(dir)?;
-    std::fs::remove_dir_all(dir).with_context(|| format!("removing {}, which has no record", dir.display()))
+/// Removes what no record speaks of. What cannot be removed is no reason not to start.
+fn discard(path: &Path) {
+    let removed = mounts::unmount_below(path).and_then(|()| match path.is_dir() {
+        true => Ok(std::fs::remove_dir_all(path)?),
+        false => Ok(std::fs::remove_file(path)?),
+    });
+    match removed {
+        Ok(()) => tracing::info!(path = %path.display(), "removed: no record speaks of it"),
+        Err(error) => tracing::warn!(path = %path.display(), "no record speaks of it, and it stays: {error:#}"),
+    }
 }
 
-fn leftover_state(shared: &Shared) -> anyhow::Result<()> {
-    let dir = shared.config.state.join("sandboxes");
-    for folder in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let id = folder.file_name();
-        if id.to_str().is_none_or(|id| shared.sandboxes.get(id).is_err()) {
-            discard(&folder.path())?;
+fn leftover_state(shared: &Shared) {
+    for (id, path) in folders(&shared.config.state.join("sandboxes")) {
+        if !shared.sandboxes.has(&id) {
+            discard(&path);
         }
     }
-    Ok(())
+}
+
+/// What OCI runtimes keep of containers that nobody knows.
+async fn leftover_launches(shared: &Shared) {
+    let roots = folders(&shared.config.state).filter(|(name, _)| name == "launch" || name.starts_with("launch-"));
+    for (name, root) in roots {
+        let Ok(launcher) = shared.launcher(name.strip_prefix("launch-").unwrap_or_default()) else { continue };
+        for (id, _) in folders(&root).filter(|(id, _)| !shared.containers.has(id) && !shared.sandboxes.has(id)) {
+            delete(&launcher, &id).await;
+        }
+    }
+}
+
+async fn delete(launcher: &Launcher, id: &str) {
+    match launcher.delete(id).await {
+        Ok(()) => tracing::info!(container = id, "removed: no record speaks of it"),
+        Err(error) => tracing::warn!(container = id, "no record speaks of it, and it stays: {error:#}"),
+    }
+}
+
+fn folders(dir: &Path) -> impl Iterator<Item = (String, PathBuf)> {
+    let all = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    all.map(|folder| (folder.file_name().to_string_lossy().into_owned(), folder.path()))
 }
 
 /// Addresses and images that nothing uses any more; nobody waits for it.
@@ -102,4 +145,19 @@ async fn release(shared: &Arc<Shared>) {
     if let Err(error) = shared.network.gc(live).await {
         tracing::debug!("addresses of pods that are gone could not be released: {error}");
     }
+    let shared = shared.clone();
+    let released = tokio::task::spawn_blocking(move || release_images(&shared)).await;
+    if let Ok(Err(error)) = released {
+        tracing::warn!("what images left behind could not be removed: {error}");
+    }
+}
+
+/// Images are held by containers alone. One that is being created has its record before it holds any.
+fn release_images(shared: &Shared) -> Result<()> {
+    for hold in shared.images.holds()? {
+        if !shared.containers.has(&hold.user) {
+            shared.images.release(&hold.image, &hold.user)?;
+        }
+    }
+    Ok(shared.images.collect()?)
 }

@@ -127,7 +127,7 @@ impl Runtime {
             images,
             network,
         });
-        recover::run(&shared, broken_sandboxes.into_iter().chain(broken_containers).collect()).await?;
+        recover::run(&shared, broken_sandboxes.into_iter().chain(broken_containers).collect()).await;
         import(&shared);
         Ok(Self { shared })
     }

@@ -7,6 +7,7 @@ mod change;
 mod errors;
 mod health;
 mod inside;
+mod kills;
 mod library;
 mod look;
 mod network;
@@ -90,5 +91,6 @@ pub const STORIES: &[Story] = &[
     story!(change::what_is_deleted_goes_with_all_it_owns),
     story!(whole::stopping_leaves_containers_running),
     story!(whole::a_damaged_store_is_named_and_loses_nothing),
+    story!(kills::killing_pintle_under_load_loses_nothing),
     story!(whole::reset_leaves_nothing, without kubectl),
 ];

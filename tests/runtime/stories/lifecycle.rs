@@ -87,7 +87,8 @@ fn traces() -> Vec<String> {
         ["/var/lib/pintle/runtime/containers", "/var/lib/pintle/runtime/sandboxes", "/run/pintle/runtime/sandboxes"];
     let entries = folders.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
     let monitors = std::fs::read_dir("/proc").expect("processes").flatten().filter_map(|process| {
-        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
+        // one that has ended, and whose parent has yet to notice, has no command line
+        let name = std::fs::read_to_string(process.path().join("cmdline")).ok()?;
         name.starts_with("pintle-monitor").then_some(name)
     });
     let mut all: Vec<String> =

@@ -2,10 +2,16 @@
 //!
 //! Must not know: how the machine is made.
 
+mod churn;
 mod commands;
 mod conformance;
+mod disk;
+mod hostile;
+mod images;
+mod kills;
 mod lifecycle;
 mod observed;
+mod power;
 mod restarts;
 mod sandboxes;
 
@@ -24,6 +30,12 @@ pub fn all() -> Vec<(&'static str, Story)> {
         observed::STORIES,
         conformance::STORIES,
         restarts::STORIES,
+        hostile::STORIES,
+        images::STORIES,
+        kills::STORIES,
+        churn::STORIES,
+        disk::STORIES,
+        power::STORIES,
     ];
     parts.concat()
 }

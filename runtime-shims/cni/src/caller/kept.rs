@@ -55,7 +55,12 @@ impl Records {
         // A pod's calls come one after the other, so the name is this call's alone.
         let new = path.with_extension("new");
         let text = serde_json::to_vec(kept).map_err(|error| failed(&path, error.into()))?;
-        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(|error| failed(&path, error))
+        let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+        if written.is_err() {
+            // such as on a full disk: the beginning of it is nobody's
+            let _ = fs::remove_file(&new);
+        }
+        written.map_err(|error| failed(&path, error))
     }
 
     /// `None` when nothing is kept of the pod.

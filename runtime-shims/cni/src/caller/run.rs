@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
 
 use super::error::{CallError, PluginError};
 use crate::conf::PLUGIN_NAME;
@@ -20,6 +21,10 @@ use crate::plugin;
 
 /// A plugin's document, and what it complains, may be this long.
 const MOST_OUTPUT: u64 = 1 << 20;
+
+/// Calls of our own plugin that work at once: each hears of every link that another one makes, so that hundreds side by
+/// side would do nothing but listen to each other.
+static WORKING: Semaphore = Semaphore::const_new(8);
 
 /// One call of one plugin.
 #[derive(Debug, Clone)]
@@ -126,6 +131,8 @@ async fn in_process(call: &Call) -> Result<Ended, CallError> {
     let told = call.env.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
     let env: HashMap<_, _> = told.chain([("CNI_COMMAND".to_owned(), call.command.to_owned())]).collect();
     let stdin = call.stdin.to_string();
+    // it is never closed
+    let _turn = WORKING.acquire().await;
     let outcome = tokio::task::spawn_blocking(move || plugin::call(&env, stdin.as_bytes())).await;
     let outcome = outcome.map_err(|error| broken(call, error.to_string()))?;
     Ok((Some(outcome.code), outcome.stdout.into_bytes(), Vec::new()))

@@ -134,7 +134,11 @@ pub fn ranges(mappings: &[LinuxIdMapping]) -> Vec<Range> {
 pub fn namespace_of(user_map: &[Range], group_map: &[Range]) -> Result<OwnedFd> {
     let (_here, mut there) = Talk::pair().context("cannot make a pair of sockets")?;
     let birth = Birth { flags: libc::CLONE_NEWUSER as u64, cgroup: None };
-    let child = spawn(birth, || i32::from(there.wait().is_err())).context("cannot make a user namespace")?;
+    let waiting = || {
+        there.leave_other();
+        i32::from(there.wait().is_err())
+    };
+    let child = spawn(birth, waiting).context("cannot make a user namespace")?;
     let opened = write_map(child.pid, "uid_map", user_map)
         .and_then(|()| write_map(child.pid, "gid_map", group_map))
         .and_then(|()| File::open(format!("/proc/{}/ns/user", child.pid)).context("cannot open the user namespace"));

@@ -13,15 +13,23 @@ const FAILED: u8 = b'-';
 /// No error is longer.
 const LONGEST: u64 = 64 * 1024;
 
-/// One end of the conversation. The other end's death ends every wait.
+/// One end of the conversation. The other end's death ends every wait, in a child once it has called [`Talk::leave_other`].
 #[derive(Debug)]
-pub struct Talk(UnixStream);
+pub struct Talk(UnixStream, RawFd);
 
 impl Talk {
     /// Both ends; neither outlives an exec.
     pub fn pair() -> io::Result<(Talk, Talk)> {
         let (one, other) = UnixStream::pair()?;
-        Ok((Talk(one), Talk(other)))
+        let (first, second) = (one.as_raw_fd(), other.as_raw_fd());
+        Ok((Talk(one, second), Talk(other, first)))
+    }
+
+    /// For a child, which has a copy of both ends: gives up that of its parent's, or it would wait for itself when the
+    /// parent is killed.
+    pub fn leave_other(&self) {
+        // SAFETY: in a child the other end belongs to frames of its parent's, to which it never returns.
+        unsafe { nix::libc::close(self.1) };
     }
 
     /// Tells the other side that this step is done.

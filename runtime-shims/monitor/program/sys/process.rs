@@ -51,6 +51,12 @@ pub fn new_session() {
     let _ = checked(machine::SETSID, [0; 6]);
 }
 
+/// Asks to be killed when this process's parent ends.
+fn end_with_parent() {
+    const PR_SET_PDEATHSIG: usize = 1;
+    let _ = checked(machine::PRCTL, [PR_SET_PDEATHSIG, SIGKILL as usize, 0, 0, 0, 0]);
+}
+
 /// Orphans among its descendants become its children.
 pub fn become_subreaper() -> Result<()> {
     const PR_SET_CHILD_SUBREAPER: usize = 36;
@@ -154,6 +160,7 @@ impl Command {
 }
 
 /// Starts a program in a session of its own with three descriptors, and `score` (if any) as its OOM score's adjustment.
+/// It ends with this process: what it would still make would have no parent that sees its end.
 pub fn spawn(command: &Command, stdio: [&Fd; 3], score: Option<&[u8]>) -> Result<u32> {
     let pointers = |list: &[Vec<u8>]| list.iter().map(|it| it.as_ptr()).chain([null()]).collect::<Vec<_>>();
     let (argv, env) = (pointers(&command.argv), pointers(&command.env));
@@ -162,6 +169,7 @@ pub fn spawn(command: &Command, stdio: [&Fd; 3], score: Option<&[u8]>) -> Result
         pid => return Ok(pid as u32),
     }
     new_session();
+    end_with_parent();
     if let Some((score, file)) = score.zip(open(b"/proc/self/oom_score_adj", Open::Write).ok()) {
         let _ = file.write_all(score);
     }

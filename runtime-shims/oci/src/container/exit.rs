@@ -26,16 +26,13 @@ pub async fn settle(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>, end: En
     if let Err(error) = kill_rest(shared, entry).await {
         tracing::warn!(container = entry.id, "a container's processes could not all be ended: {error:#}");
     }
-    let written = entry.change(|record| {
+    entry.note(|record| {
         record.state = ContainerState::ContainerExited.into();
         record.finished_at = at;
         record.exit_code = end.code;
         record.reason = end.reason.to_owned();
         record.message = end.message;
     });
-    if let Err(error) = written {
-        tracing::error!(container = entry.id, "a container's end could not be written down: {error}");
-    }
     let sandbox = shared.sandboxes.get(&entry.now().sandbox_id).ok().map(|sandbox| sandbox.now());
     shared.events.of_container(Event::ContainerStoppedEvent, &entry.id, sandbox.as_deref(), &shared.containers);
     if let Err(error) = give_back(shared, entry).await {

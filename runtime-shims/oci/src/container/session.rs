@@ -2,9 +2,10 @@
 //!
 //! Must not know: where the streams lead.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -23,6 +24,23 @@ use crate::error::Result;
 use crate::plan;
 use crate::runtime::Shared;
 use crate::state::{Container, Entry};
+
+/// How a monitor calls commands, in contrast to containers; so do their files begin.
+const COMMAND: &str = "exec-";
+
+/// Ends commands of an earlier runtime, of which nobody will hear, and removes their files from a sandbox's state.
+pub async fn end_forgotten(state: &Path, monitor: &Monitor, known: &HashSet<String>) {
+    for id in known.iter().filter(|id| id.starts_with(COMMAND)) {
+        // it may have ended, and is then only forgotten
+        let _ = monitor.signal(id, nix::libc::SIGKILL.unsigned_abs()).await;
+        let _ = monitor.forget(id).await;
+    }
+    let files = std::fs::read_dir(state).into_iter().flatten().flatten();
+    for file in files.filter(|file| file.file_name().to_string_lossy().starts_with(COMMAND)) {
+        // it goes with the sandbox at the latest
+        let _ = std::fs::remove_file(file.path());
+    }
+}
 
 /// What is to be entered.
 #[derive(Debug)]
@@ -71,10 +89,10 @@ impl Target {
     async fn run(&self, monitor: &Monitor, argv: &[String], ends: Ends, tty: bool) -> Result<Command> {
         let record = self.container.now();
         let process = exec_process(&bundle::read(&self.container)?, argv, tty)?;
-        let id = format!("exec-{}", plan::id(rand::random()));
+        let id = format!("{COMMAND}{}", plan::id(rand::random()));
         let state = self.shared.state_of(&record.sandbox_id);
         let file_of = |kind: &str| state.join(format!("{id}.{kind}"));
-        let (file, pid_file, log) = (file_of("json"), file_of("pid"), file_of("log"));
+        let [file, pid_file, log] = ["json", "pid", "log"].map(file_of);
         bundle::write_json(&file, &process)?;
         let handler = self.shared.sandboxes.get(&record.sandbox_id)?.now().handler.clone();
         let line = self.shared.launcher(&handler)?.exec(&file, &pid_file, &log, tty, &record.id);

@@ -64,13 +64,16 @@ async fn run(
         ..monitors::run(&entry.id, launcher.create(entry.dir(), &pid_file, config.tty, &entry.id), pid_file)
     });
     let pid = started.await.map_err(complaint)?.pid;
-    // the monitor may tell of the end from here on; it waits for its turn
+    let started_at = clock::now();
+    launcher.start(&entry.id).await.context("starting the container's program")?;
+    // not before: what is said to run must run its program, whenever this process is ended. The monitor may have told of
+    // the end already, which waits for its turn
     entry.change(|record| {
         record.pid = pid;
-        record.started_at = clock::now();
+        record.started_at = started_at;
         record.state = ContainerState::ContainerRunning.into();
     })?;
-    launcher.start(&entry.id).await.context("starting the container's program")
+    Ok(())
 }
 
 /// Of what the OCI runtime wrote, its message alone.

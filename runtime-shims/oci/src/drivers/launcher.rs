@@ -88,7 +88,8 @@ impl Launcher {
             command.extend(mappings.iter().map(map));
         }
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
-        self.run(&command, None).await.map(drop)
+        // what it would pin after the end of this process, nobody would take away
+        self.output(&command, None, true).await.map(drop)
     }
 
     /// Applies an OCI `LinuxResources` in JSON.
@@ -97,17 +98,21 @@ impl Launcher {
     }
 
     async fn run(&self, command: &[&str], input: Option<&[u8]>) -> anyhow::Result<Vec<u8>> {
+        self.output(command, input, false).await
+    }
+
+    /// `bound`: it is killed when this process ends.
+    async fn output(&self, command: &[&str], input: Option<&[u8]>, bound: bool) -> anyhow::Result<Vec<u8>> {
         let what = || format!("{} {}", self.name(), command.join(" "));
         let line = self.line(command.iter().map(OsStr::new));
         let [program, arguments @ ..] = line.as_slice() else { anyhow::bail!("no OCI runtime is named") };
-        let mut running = Command::new(program)
-            .args(arguments)
-            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(what)?;
+        let mut order = Command::new(program);
+        order.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        order.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+        if bound {
+            end_with_us(&mut order);
+        }
+        let mut running = order.spawn().with_context(what)?;
         if let (Some(input), Some(mut stdin)) = (input, running.stdin.take()) {
             stdin.write_all(input).await.with_context(what)?;
         }
@@ -121,6 +126,14 @@ impl Launcher {
         self.argv.first().map_or_else(String::new, |program| {
             Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned()
         })
+    }
+}
+
+/// Has the kernel kill a child when the thread that starts it ends; threads of tokio's end with the process.
+fn end_with_us(command: &mut Command) {
+    // SAFETY: prctl is one system call on numbers, as may be made between fork and exec.
+    unsafe {
+        command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?));
     }
 }
 

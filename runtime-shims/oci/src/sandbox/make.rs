@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use pintle_bundle::{SandboxNamespaces, sandbox_namespaces, sandbox_sysctls};
+use pintle_bundle::{SandboxNamespaces, cgroup_path, sandbox_namespaces, sandbox_sysctls};
 use pintle_cni::{Capabilities, Dns, Pod, PortMapping};
 use pintle_cri::v1;
 use pintle_cri::v1::ContainerEventType as Event;
@@ -26,16 +26,20 @@ pub async fn run(shared: &Arc<Shared>, request: v1::RunPodSandboxRequest) -> Res
     }
     shared.launcher(&request.runtime_handler)?;
     let own = sandbox_namespaces(&config)?;
+    let ports = ports(&config)?;
+    let id = crate::plan::id(rand::random());
+    // its containers' cgroups will be there
+    cgroup_path(config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent), &id, &shared.host)?;
     let entry = shared.sandboxes.add(Sandbox {
         version: VERSION,
-        id: crate::plan::id(rand::random()),
+        id,
         config,
         handler: request.runtime_handler,
         created_at: clock::now(),
         ..Sandbox::default()
     })?;
     let _turn = entry.turn().await;
-    let made = make(shared, &entry, &own).await;
+    let made = make(shared, &entry, &own, ports).await;
     if let Err(error) = made {
         undo(shared, &entry).await;
         return Err(error);
@@ -46,12 +50,17 @@ pub async fn run(shared: &Arc<Shared>, request: v1::RunPodSandboxRequest) -> Res
     Ok(entry.id.clone())
 }
 
-async fn make(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>, own: &SandboxNamespaces) -> Result<()> {
+async fn make(
+    shared: &Arc<Shared>,
+    entry: &Arc<Entry<Sandbox>>,
+    own: &SandboxNamespaces,
+    ports: Vec<PortMapping>,
+) -> Result<()> {
     files::make(shared, entry, own)?;
     let monitor = async { shared.monitors.spawn(&entry.id).await.map_err(Error::from) };
     let network = async {
         make_namespaces(shared, entry, own).await?;
-        if own.net { attach(shared, entry).await } else { Ok(Vec::new()) }
+        if own.net { attach(shared, entry, ports).await } else { Ok(Vec::new()) }
     };
     let (monitor, ips) = tokio::try_join!(monitor, network)?;
     if own.pid {
@@ -81,7 +90,7 @@ async fn make_namespaces(shared: &Arc<Shared>, entry: &Entry<Sandbox>, own: &San
 }
 
 /// Joins the pod network; the addresses.
-async fn attach(shared: &Arc<Shared>, entry: &Entry<Sandbox>) -> Result<Vec<String>> {
+async fn attach(shared: &Arc<Shared>, entry: &Entry<Sandbox>, port_mappings: Vec<PortMapping>) -> Result<Vec<String>> {
     entry.change(|record| record.on_network = true)?;
     let record = entry.now();
     let metadata = record.metadata();
@@ -92,7 +101,7 @@ async fn attach(shared: &Arc<Shared>, entry: &Entry<Sandbox>) -> Result<Vec<Stri
         uid: metadata.uid,
         netns: shared.namespaces_of(&entry.id).join("net"),
         capabilities: Capabilities {
-            port_mappings: record.config.port_mappings.iter().filter_map(port).collect(),
+            port_mappings,
             dns: record.config.dns_config.clone().map(|dns| Dns {
                 servers: dns.servers,
                 searches: dns.searches,
@@ -111,14 +120,23 @@ async fn attach(shared: &Arc<Shared>, entry: &Entry<Sandbox>) -> Result<Vec<Stri
     Ok(ips)
 }
 
-fn port(mapping: &v1::PortMapping) -> Option<PortMapping> {
-    let host_port = u16::try_from(mapping.host_port).ok().filter(|port| *port > 0)?;
-    Some(PortMapping {
-        host_port,
-        container_port: u16::try_from(mapping.container_port).ok()?,
-        protocol: mapping.protocol().as_str_name().to_lowercase(),
-        host_ip: mapping.host_ip.clone(),
-    })
+/// Those that the host shall have; kubelets name a container's other ports, too.
+fn ports(config: &v1::PodSandboxConfig) -> Result<Vec<PortMapping>> {
+    let port = |name: &str, number: i32| {
+        let valid = u16::try_from(number).ok().filter(|port| *port > 0);
+        valid.ok_or_else(|| Error::Invalid(format!("port_mappings: {name} {number} is no port")))
+    };
+    let wanted = config.port_mappings.iter().filter(|mapping| mapping.host_port != 0);
+    wanted
+        .map(|mapping| {
+            Ok(PortMapping {
+                host_port: port("host_port", mapping.host_port)?,
+                container_port: port("container_port", mapping.container_port)?,
+                protocol: mapping.protocol().as_str_name().to_lowercase(),
+                host_ip: mapping.host_ip.clone(),
+            })
+        })
+        .collect()
 }
 
 /// Takes back whatever was made of it. What cannot be taken back now, the next start tries again.

@@ -25,7 +25,7 @@ pub async fn stop(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<(
         return Ok(());
     }
     take_down(shared, entry).await?;
-    entry.change(|record| record.stopped = true)?;
+    entry.note(|record| record.stopped = true);
     shared.events.of_sandbox(Event::ContainerStoppedEvent, &entry.now(), &shared.containers);
     Ok(())
 }
@@ -35,7 +35,7 @@ pub async fn take_down(shared: &Arc<Shared>, entry: &Entry<Sandbox>) -> Result<(
     if entry.now().on_network {
         let detached = shared.network.del(&entry.id).await;
         detached.with_context(|| format!("failed to tear down network for sandbox {:?}", entry.id))?;
-        entry.change(|record| record.on_network = false)?;
+        entry.note(|record| record.on_network = false);
     }
     pause::stop(shared, entry).await?;
     let namespaces = shared.namespaces_of(&entry.id);

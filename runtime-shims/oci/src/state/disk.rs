@@ -14,6 +14,12 @@ const NEW: &str = "record.new";
 
 /// Writes a record in its folder, which is made where it is not there.
 pub fn write<R: Record>(dir: &Path, record: &R) -> io::Result<()> {
+    let failed =
+        |error: io::Error| io::Error::new(error.kind(), format!("writing the record in {}: {error}", dir.display()));
+    replace(dir, record).map_err(failed)
+}
+
+fn replace<R: Record>(dir: &Path, record: &R) -> io::Result<()> {
     let new = dir.join(NEW);
     let bytes = record.encode_to_vec();
     match fs::write(&new, &bytes) {

@@ -61,6 +61,17 @@ impl<R: Record> Entry<R> {
         Ok(())
     }
 
+    /// Changes the record, on disk where that can be written: for what has happened and cannot be refused. A start after
+    /// a full disk learns it again, from the monitor or from what is not there any more.
+    pub fn note(&self, change: impl FnOnce(&mut R)) {
+        let mut record = R::clone(&self.now());
+        change(&mut record);
+        if let Err(error) = disk::write(&self.dir, &record) {
+            tracing::error!(id = self.id, "a change cannot be written down, and is kept in memory: {error}");
+        }
+        self.now.send_replace(Arc::new(record));
+    }
+
     /// Waits until the record is as wanted.
     pub async fn until(&self, mut wanted: impl FnMut(&R) -> bool) {
         // the sender is in `self`, so it is not dropped meanwhile
@@ -115,7 +126,11 @@ impl<R: Record> Table<R> {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
         let dir = self.dir.join(record.id());
-        disk::write(&dir, &record)?;
+        if let Err(error) = disk::write(&dir, &record) {
+            // a full disk may have had room for its folder
+            let _ = fs::remove_dir_all(&dir);
+            return Err(error);
+        }
         let id = record.id().to_owned();
         inner.insert(Entry::new(dir, record));
         inner.entries.get(&id).cloned().ok_or_else(|| io::Error::other("not kept"))
@@ -139,6 +154,11 @@ impl<R: Record> Table<R> {
             (Some(entry), None) => Ok(entry.clone()),
             (Some(_), Some(_)) => Err(Unknown::Ambiguous(id.to_owned())),
         }
+    }
+
+    /// Whether there is one of exactly this ID.
+    pub fn has(&self, id: &str) -> bool {
+        self.lock().entries.contains_key(id)
     }
 
     /// All of them, the newest not in any order.
