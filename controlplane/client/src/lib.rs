@@ -3,6 +3,7 @@
 //!
 //! Must not know: the API server, the store, or whether the client is in process or remote.
 
+pub mod error;
 pub mod events;
 pub mod lease;
 pub mod reflector;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use indexmap::IndexSet;
 use parking_lot::Mutex;
+use pintle_client::error::chain;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -160,9 +161,9 @@ impl<K: Key> Queue<K> {
     fn failed(&self, key: K, error: &anyhow::Error) {
         let delay = self.next_delay(&key);
         if crate::api::is_conflict(error) {
-            tracing::debug!(queue = self.name, %key, error = format!("{error:#}"), "sync met a newer object");
+            tracing::debug!(queue = self.name, %key, error = chain(error.as_ref()), "sync met a newer object");
         } else {
-            tracing::warn!(queue = self.name, %key, error = format!("{error:#}"), "sync failed");
+            tracing::warn!(queue = self.name, %key, error = chain(error.as_ref()), "sync failed");
         }
         self.metrics.retried(self.name);
         self.add_after(key, delay);

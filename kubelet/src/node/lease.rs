@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use kube::api::PostParams;
 use kube::{Api, Client};
+use pintle_client::error::chain;
 
 use crate::config::Config;
 
@@ -32,7 +33,7 @@ pub async fn run(client: Client, config: Arc<Config>) {
                 config.node_lease_duration / 4
             }
             Err(error) => {
-                tracing::debug!("renewing the node's lease: {error}");
+                tracing::debug!("renewing the node's lease: {}", chain(&error));
                 Duration::from_secs(1)
             }
         };

@@ -13,6 +13,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, NodeStatus, ObjectReference};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
+use pintle_client::error::chain;
 use pintle_client::events::Recorder;
 use pintle_cri::Runtime;
 use pintle_daemon::backoff::Backoff;
@@ -59,7 +60,9 @@ impl NodeKeeper {
         let mut node = loop {
             match register::register(&api, &self.config, self.status(None).await).await {
                 Ok(node) => break node,
-                Err(error) => tracing::warn!("registering the node {}: {error:#}", self.config.node_name),
+                Err(error) => {
+                    tracing::warn!("registering the node {}: {}", self.config.node_name, chain(error.as_ref()))
+                }
             }
             tokio::time::sleep(backoff.next_delay()).await;
         };
@@ -77,7 +80,7 @@ impl NodeKeeper {
                         reported = Some(tokio::time::Instant::now());
                     }
                     Err(error) => {
-                        tracing::warn!("writing the node's status: {error}");
+                        tracing::warn!("writing the node's status: {}", chain(&error));
                         if matches!(&error, kube::Error::Api(status) if status.code == 404) {
                             node = register::register(&api, &self.config, status).await.unwrap_or(node);
                         }

@@ -12,6 +12,7 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use pintle_client::Change;
+use pintle_client::error::chain;
 
 use super::full_name;
 use crate::plan::pod::{self, CONFIG_HASH, CONFIG_MIRROR};
@@ -86,7 +87,7 @@ impl Mirrors {
         let busy = self.busy.clone();
         tokio::spawn(async move {
             if let Err(error) = request.await {
-                tracing::warn!(pod = name, "mirror pod: {error}");
+                tracing::warn!(pod = name, "mirror pod: {}", chain(&error));
             }
             busy.lock().remove(&name);
         });

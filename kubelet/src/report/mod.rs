@@ -10,6 +10,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
+use pintle_client::error::chain;
 use pintle_daemon::backoff::Backoff;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -85,7 +86,7 @@ impl Reports {
                     }
                     Err(error) if is_gone(&error) => written = None,
                     Err(error) => {
-                        tracing::warn!(pod = next.target.name, "writing the pod's status: {error}");
+                        tracing::warn!(pod = next.target.name, "writing the pod's status: {}", chain(&error));
                         tokio::time::sleep(backoff.next_delay()).await;
                         wanted.mark_changed();
                         written = None;
@@ -128,7 +129,7 @@ impl Reports {
             match self.api(target).delete(&target.name, &params).await {
                 Ok(_) => return,
                 Err(error) if is_gone(&error) => return,
-                Err(error) => tracing::warn!(pod = target.name, "deleting the pod: {error}"),
+                Err(error) => tracing::warn!(pod = target.name, "deleting the pod: {}", chain(&error)),
             }
             drop(_slot);
             tokio::time::sleep(backoff.next_delay()).await;

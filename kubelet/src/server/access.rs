@@ -12,6 +12,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use kube::api::PostParams;
 use kube::{Api, Client};
 use parking_lot::Mutex;
+use pintle_client::error::chain;
 use sha2::{Digest as _, Sha256};
 
 use super::answer::{Answer, text};
@@ -89,7 +90,7 @@ impl Access {
         let status = match api.create(&PostParams::default(), &review).await {
             Ok(answer) => answer.status.unwrap_or_default(),
             Err(error) => {
-                tracing::warn!("reviewing a token: {error}");
+                tracing::warn!("reviewing a token: {}", chain(&error));
                 return None;
             }
         };

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use pintle_client::error::chain;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -131,7 +132,7 @@ impl Worker {
                     self.wait(delay).await;
                 }
                 Err(error) => {
-                    tracing::warn!(pod = self.uid, "{error:#}");
+                    tracing::warn!(pod = self.uid, "{}", chain(error.as_ref()));
                     self.failures = self.failures.saturating_add(1);
                     self.wait(Duration::from_secs(1 << self.failures.min(5))).await;
                 }

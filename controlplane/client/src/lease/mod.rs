@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 pub use plan::Terms;
 use plan::{Decision, Observed};
 
+use crate::error::chain;
+
 /// A candidate for one Lease.
 pub struct LeaderElection {
     api: Api<Lease>,
@@ -71,7 +73,7 @@ impl LeaderElection {
             match self.try_once().await {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) => tracing::debug!(lease = %self.name, error = format!("{error:#}"), "lease not acquired"),
+                Err(error) => tracing::debug!(lease = %self.name, error = chain(error.as_ref()), "lease not acquired"),
             }
             // jitter keeps candidates from trying in step
             let jitter = 1.0 + 0.2 * f64::from(Timestamp::now().subsec_nanosecond()) / 1e9;
@@ -90,7 +92,7 @@ impl LeaderElection {
             match attempt {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => return tracing::error!(lease = %self.name, "somebody else leads"),
-                Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "lease not renewed"),
+                Ok(Err(error)) => tracing::warn!(error = chain(error.as_ref()), "lease not renewed"),
                 Err(_) => return tracing::error!(lease = %self.name, "lease not renewed in time"),
             }
         }

@@ -45,7 +45,7 @@ pub(super) async fn run<K: Watched>(
                 step(event, &mut listed, &cache, &synced);
             }
             Err(error) => {
-                tracing::warn!(%url, error = chain(&error), "watch interrupted");
+                tracing::warn!(%url, error = crate::error::chain(&error), "watch interrupted");
                 cancel.run_until_cancelled(tokio::time::sleep(backoff.next_delay())).await;
             }
         }
@@ -69,18 +69,4 @@ fn step<K: Watched>(event: Event<K>, listed: &mut Vec<K>, cache: &RwLock<Cache<K
 fn strip<K: Watched>(object: &mut K, trim: fn(&mut K)) {
     object.meta_mut().managed_fields = None;
     trim(object);
-}
-
-/// The error and its causes, each said once (many errors repeat their cause in their own text).
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

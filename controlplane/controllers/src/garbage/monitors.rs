@@ -11,6 +11,7 @@ use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
 use parking_lot::Mutex;
+use pintle_client::error::chain;
 use pintle_client::{Change, Reflector};
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +57,7 @@ impl Monitors {
     /// Starts the watches and waits for them.
     pub async fn start(&self) {
         while let Err(error) = self.rediscover().await {
-            tracing::warn!(error = format!("{error:#}"), "garbage collection waits for discovery");
+            tracing::warn!(error = chain(error.as_ref()), "garbage collection waits for discovery");
             tokio::time::sleep(SETTLE).await;
         }
         let reflectors: Vec<Reflector<Metadata>> =
@@ -87,7 +88,7 @@ impl Monitors {
                 () = tokio::time::sleep(REDISCOVER) => {}
             }
             if let Err(error) = self.rediscover().await {
-                tracing::warn!(error = format!("{error:#}"), "kinds not discovered");
+                tracing::warn!(error = chain(error.as_ref()), "kinds not discovered");
             }
         }
     }
