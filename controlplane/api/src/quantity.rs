@@ -3,6 +3,7 @@
 //!
 //! Must not know: which resource is counted.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
@@ -118,9 +119,30 @@ impl Quantity {
     }
 }
 
-/// The canonical spelling of a quantity: what upstream stores and answers.
-pub fn canonical(text: &str) -> Result<String, ParseError> {
-    text.parse::<Quantity>().map(|q| q.to_string())
+/// The spelling that upstream stores and answers: the client's own, where a quick look finds nothing to shorten in it.
+pub fn canonical(text: &str) -> Result<Cow<'_, str>, ParseError> {
+    let text = text.trim();
+    let quantity: Quantity = text.parse()?;
+    if parts(text).is_ok_and(|parts| is_kept_as_written(&parts)) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let spelled = quantity.to_string();
+    Ok(if spelled == text { Cow::Borrowed(text) } else { Cow::Owned(spelled) })
+}
+
+/// Source: the fast path of `ParseQuantity`, which keeps the text.
+fn is_kept_as_written(parts: &Parts<'_>) -> bool {
+    /// Digits that surely fit an `int64`, upstream's `maxInt64Factors`.
+    const INT64_DIGITS: usize = 18;
+    let (whole, fraction) = (parts.whole.trim_start_matches('0'), parts.fraction);
+    let Ok((10, exponent, _)) = interpret(parts.suffix) else { return false };
+    let scale = exponent - fraction.len() as i32;
+    let ends_in_zeros = match fraction.len() {
+        0..=2 => [whole, fraction].concat().ends_with("000"),
+        _ => fraction.ends_with("000"),
+    };
+    let fits = whole.len() + fraction.len() <= INT64_DIGITS && scale >= -9;
+    fits && scale % 3 == 0 && !ends_in_zeros && !whole.is_empty()
 }
 
 impl TryFrom<&Written> for Quantity {
@@ -187,7 +209,10 @@ fn interpret(suffix: &str) -> Result<(u32, i32, Format), ParseError> {
         return Ok((10, *exponent, Format::DecimalSI));
     }
     let exponent = suffix.strip_prefix(['e', 'E']).ok_or(ParseError::Suffix)?;
-    Ok((10, exponent.parse().map_err(|_| ParseError::Suffix)?, Format::DecimalExponent))
+    // far beyond what is told apart: everything there is nothing, or more than anything
+    let exponent =
+        exponent.parse().ok().filter(|exponent: &i32| (-99..100).contains(exponent)).ok_or(ParseError::Suffix)?;
+    Ok((10, exponent, Format::DecimalExponent))
 }
 
 impl FromStr for Quantity {
@@ -263,15 +288,15 @@ impl Quantity {
 
     fn fmt_decimal(&self, f: &mut fmt::Formatter<'_>, exponent_form: bool) -> fmt::Result {
         let (mut number, mut exponent) = (self.nanos, -9);
-        while number % 1000 == 0 && (exponent < 18 || exponent_form) {
+        while number % 1000 == 0 {
             number /= 1000;
             exponent += 3;
         }
-        if exponent_form {
-            return if exponent == 0 { write!(f, "{number}") } else { write!(f, "{number}e{exponent}") };
+        match DECIMAL.iter().find(|(e, _)| *e == exponent) {
+            Some((0, _)) => write!(f, "{number}"),
+            Some((_, suffix)) if !exponent_form => write!(f, "{number}{suffix}"),
+            _ => write!(f, "{number}e{exponent}"),
         }
-        let suffix = DECIMAL.iter().find(|(e, _)| *e == exponent).map_or("", |(_, s)| s);
-        write!(f, "{number}{suffix}")
     }
 }
 

@@ -6,13 +6,11 @@
 //! Must not know: which kinds are served, defaults beyond Go's zero values.
 
 mod error;
-mod quantity;
 mod scalar;
 pub mod time;
 mod write;
 
 pub use error::DecodeError;
-pub use quantity::canonical as canonical_quantity;
 pub use write::{to_bytes, write};
 
 use serde_json::{Map, Value};

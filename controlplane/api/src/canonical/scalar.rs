@@ -6,8 +6,9 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-use super::{DecodeError, Result, quantity, time};
+use super::{DecodeError, Result, time};
 use crate::facts::{Elem, Shape};
+use crate::quantity;
 
 /// As lenient as Go's decoder about the last bits.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -103,15 +104,16 @@ fn kind_of(value: &Value) -> &'static str {
 }
 
 fn quantity(value: &mut Value) -> Result {
-    let spelled = match &*value {
-        Value::String(text) => match quantity::canonical(text).map_err(DecodeError::text)? {
-            std::borrow::Cow::Borrowed(same) if same.len() == text.len() => return Ok(()),
-            other => other.into_owned(),
-        },
-        Value::Number(number) => quantity::canonical(&number.to_string()).map_err(DecodeError::text)?.into_owned(),
-        other => quantity::canonical(&other.to_string()).map_err(DecodeError::text)?.into_owned(),
+    let bare;
+    let text = match &*value {
+        Value::String(text) => text,
+        other => {
+            bare = other.to_string();
+            &bare
+        }
     };
-    *value = Value::String(spelled);
+    let spelled = quantity::canonical(text).map_err(|error| DecodeError::text(error.to_string()))?;
+    *value = Value::String(spelled.into_owned());
     Ok(())
 }
 

@@ -94,3 +94,35 @@ proptest::proptest! {
         let _ = text.parse::<Quantity>();
     }
 }
+
+#[test]
+fn a_spelling_is_kept_where_upstream_finds_nothing_to_shorten() {
+    for (given, canonical_form) in [
+        ("0", "0"),
+        ("100m", "100m"),
+        ("1000m", "1"),
+        ("1.5", "1500m"),
+        ("1000", "1k"),
+        ("2500000", "2500k"),
+        ("1e3", "1e3"),
+        ("10000e3", "10e6"),
+        ("-1000m", "-1"),
+        (".1", "100m"),
+        ("128974848", "128974848"),
+        ("1500", "1500"),
+        ("1.100", "1.100"),
+        ("01", "01"),
+        ("0Mi", "0"),
+        ("1000E", "1e21"),
+        (" 1 ", "1"),
+    ] {
+        assert_eq!(canonical(given).as_deref(), Ok(canonical_form), "{given}");
+    }
+}
+
+#[test]
+fn exponents_beyond_all_bounds_are_refused() {
+    for bad in ["1e100", "1.00000000001e-2147483648", "1e-2147483648", "1.2.3", "--1", "1 Gi"] {
+        assert!(canonical(bad).is_err(), "{bad}");
+    }
+}
