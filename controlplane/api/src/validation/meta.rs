@@ -31,7 +31,8 @@ pub fn meta(kind: &Kind, object: &Value) -> Errors {
     errors
 }
 
-/// Checks the change of an object's metadata; both have what the server fills in.
+/// Checks the change of an object's metadata, beside what [`meta`] says of the new one; both have what the server fills
+/// in.
 pub fn meta_update(new: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();
     let (new, old, path) = (&new["metadata"], &old["metadata"], Path::new("metadata"));
@@ -49,7 +50,6 @@ pub fn meta_update(new: &Value, old: &Value) -> Errors {
     for field in fixed.into_iter().filter(|field| new[*field] != old[*field]) {
         errors.push(Error::invalid(&path.child(field), new[field].clone(), super::IMMUTABLE));
     }
-    common(new, &path, &mut errors);
     errors
 }
 
@@ -76,7 +76,9 @@ pub fn name_problems(kind: &Kind, name: &str) -> names::Problems {
     match (kind.group, kind.kind) {
         ("", "Namespace" | "Service") => names::dns1123_label(name),
         ("apps", "StatefulSet") => names::dns1123_label(name),
-        ("rbac.authorization.k8s.io", _) => names::path_segment(name),
+        ("rbac.authorization.k8s.io", _) | ("certificates.k8s.io", "CertificateSigningRequest") => {
+            names::path_segment(name)
+        }
         ("batch", "CronJob") => {
             let mut problems = names::dns1123_subdomain(name);
             if name.len() > 52 {

@@ -4,7 +4,5 @@
 //! Must not know: stores, requests, clocks.
 
 pub mod delete;
-pub mod metadata;
-pub mod names;
 pub mod traits;
 pub mod write;

@@ -5,8 +5,6 @@
 
 use pintle_api::kinds::Kind;
 
-use super::names::NameForm;
-
 /// What an object without an explicit policy leaves behind when it is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Collection {
@@ -97,17 +95,4 @@ pub fn has_generation(kind: &Kind) -> bool {
 /// Deployments count changes of their annotations too.
 pub fn annotations_count(kind: &Kind) -> bool {
     is(kind, &[("apps", "deployments")])
-}
-
-pub fn name_form(kind: &Kind) -> NameForm {
-    match (kind.group, kind.plural) {
-        ("", "namespaces") => NameForm::Label,
-        ("", "services") => NameForm::Label1035,
-        ("rbac.authorization.k8s.io", _) | ("certificates.k8s.io", "certificatesigningrequests") => {
-            NameForm::PathSegment
-        }
-        // addresses, which are checked by their own rules
-        ("networking.k8s.io", "ipaddresses") => NameForm::PathSegment,
-        _ => NameForm::Subdomain,
-    }
 }

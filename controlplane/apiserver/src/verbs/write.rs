@@ -10,6 +10,7 @@ use pintle_api::field::Errors;
 use pintle_api::kinds::convert;
 use pintle_api::object::{self, metadata_mut};
 use pintle_api::status::Status;
+use pintle_api::validation::meta;
 use pintle_api::{canonical, strict};
 use serde_json::Value;
 
@@ -17,7 +18,6 @@ use crate::cache::CommitError;
 use crate::call::Call;
 use crate::request::FieldValidation;
 use crate::rules::delete::rfc3339;
-use crate::rules::metadata;
 
 pub const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
@@ -67,16 +67,15 @@ pub fn check_new(call: &Call, object: &mut Value) -> Result<(), Status> {
         Some(create) => create(object).map_err(|error| undecodable(call, &error))?,
         None => Errors::new(),
     };
-    metadata::validate(object, call.kind, &mut errors);
+    errors.extend(meta::meta(call.kind, object));
     refuse(call, object, &errors)?;
     warn(call, object)
 }
 
 /// Prepares and checks a changed object.
 pub fn check_changed(call: &Call, new: &mut Value, old: &Value) -> Result<(), Status> {
-    let mut errors = Errors::new();
-    metadata::validate(new, call.kind, &mut errors);
-    metadata::validate_update(new, old, &mut errors);
+    let mut errors = meta::meta(call.kind, new);
+    errors.extend(meta::meta_update(new, old));
     if let Some(update) = call.kind.hooks.update {
         errors.extend(update(new, old, &call.info.subresource).map_err(|error| undecodable(call, &error))?);
     }
