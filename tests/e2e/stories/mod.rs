@@ -77,6 +77,7 @@ pub const STORIES: &[Story] = &[
     story!(network::a_host_port_is_reached),
     story!(network::an_address_that_no_service_has_leads_nowhere),
     story!(network::a_service_without_endpoints_refuses),
+    story!(network::the_api_server_leads_inside),
     story!(change::a_deployment_is_scaled),
     story!(change::a_new_image_is_rolled_out_and_back),
     story!(change::objects_are_labelled_patched_and_edited),

@@ -97,3 +97,19 @@ pub fn a_service_without_endpoints_refuses(cluster: &mut Cluster) {
     cluster.reaches("kubectl exec client -- sh -c 'curl -s --max-time 5 http://nobody/ || echo $?'", "7");
     cluster.sh("kubectl delete service nobody");
 }
+
+pub fn the_api_server_leads_inside(cluster: &mut Cluster) {
+    let get = |path: &str| cluster.sh(&format!("kubectl get --raw '/api/v1/{path}'"));
+    let pod = cluster.sh("kubectl get pods -l app=web -o jsonpath='{.items[0].metadata.name}'");
+    assert!(get("namespaces/default/services/web:http/proxy/").contains("web 1"));
+    assert!(get("namespaces/default/services/http:web:80/proxy/?a=b").contains("web 1"));
+    assert_eq!(get(&format!("namespaces/default/pods/{pod}/proxy/hostname")).trim(), pod);
+    let node = cluster.sh("kubectl get nodes -o jsonpath='{.items[0].metadata.name}'");
+    for node in [node.clone(), format!("{node}:10250")] {
+        assert_eq!(get(&format!("nodes/{node}/proxy/healthz")), "ok");
+    }
+    let refused = cluster.fails(&format!("kubectl get --raw '/api/v1/namespaces/default/pods/{pod}:81/proxy/'"));
+    assert!(refused.contains("error trying to reach service: dial tcp") && refused.contains("refused"), "{refused}");
+    let tls = cluster.fails(&format!("kubectl get --raw '/api/v1/namespaces/default/pods/https:{pod}:80/proxy/'"));
+    assert!(tls.contains("error trying to reach service: tls:"), "{tls}");
+}

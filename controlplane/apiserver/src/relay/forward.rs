@@ -45,6 +45,8 @@ const CORS: [&str; 4] = [
     "access-control-allow-origin",
 ];
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
 /// What follows `…/proxy` in the path, as it came, with its query.
 pub fn rest(parts: &Parts, segments: usize) -> String {
     let path = parts.uri.path();
@@ -101,11 +103,11 @@ pub fn headers(parts: &Parts, upgrades: bool) -> HeaderMap {
         }
     }
     if let Some(PeerAddress(address)) = parts.extensions.get::<PeerAddress>() {
-        let before = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let before = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
         let all: Vec<String> = before.map(str::to_owned).chain([address.to_string()]).collect();
-        headers.extend(
-            HeaderValue::from_str(&all.join(", ")).ok().map(|v| (HeaderName::from_static("x-forwarded-for"), v)),
-        );
+        if let Ok(all) = HeaderValue::from_str(&all.join(", ")) {
+            headers.insert(FORWARDED_FOR, all);
+        }
     }
     headers
 }
@@ -124,9 +126,7 @@ pub fn answer(response: Response<Incoming>, around: Around, has_body: bool) -> R
     for name in HOP_BY_HOP.iter().chain(&CORS) {
         parts.headers.remove(*name);
     }
-    if let Some(location) = parts.headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
-        let through = around.changed(location).and_then(|new| HeaderValue::from_str(&new).ok());
-        parts.headers.extend(through.map(|new| (LOCATION, new)));
+    if lead_location(&mut parts.headers, &around) {
         return Response::from_parts(parts, Body::Relayed(request_body(body)));
     }
     let coding = Coding::of(&parts.headers);
@@ -137,6 +137,16 @@ pub fn answer(response: Response<Incoming>, around: Around, has_body: bool) -> R
             Response::from_parts(parts, page(body, coding, around))
         }
     }
+}
+
+/// Whether there is a `Location`, which then leads through the proxy.
+fn lead_location(headers: &mut HeaderMap, around: &Around) -> bool {
+    let Some(location) = headers.get(LOCATION) else { return false };
+    let changed = location.to_str().ok().and_then(|location| around.changed(location));
+    if let Some(changed) = changed.and_then(|changed| HeaderValue::from_str(&changed).ok()) {
+        headers.insert(LOCATION, changed);
+    }
+    true
 }
 
 fn is_html(headers: &HeaderMap) -> bool {
@@ -298,6 +308,24 @@ mod tests {
         let names = |upgrades| headers(&it, upgrades).keys().map(|name| name.to_string()).collect::<Vec<_>>();
         assert_eq!(names(false), ["x-other", "x-forwarded-for"]);
         assert_eq!(names(true), ["connection", "upgrade", "x-other", "x-forwarded-for"]);
+    }
+
+    #[test]
+    fn a_redirect_leads_through_the_proxy_and_nowhere_else() {
+        let around = Around { prefix: "/p/proxy".to_owned(), backend: "10.0.0.1:80".to_owned(), asked: "h".to_owned() };
+        let mut headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/x"))]);
+        assert!(lead_location(&mut headers, &around));
+        assert_eq!(headers.get_all(LOCATION).iter().collect::<Vec<_>>(), ["/p/proxy/x"]);
+        assert!(!lead_location(&mut HeaderMap::new(), &around));
+    }
+
+    #[test]
+    fn who_asks_is_added_to_who_asked_before() {
+        let mut it = parts("/x");
+        it.headers.insert(FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
+        it.extensions.insert(PeerAddress([192, 0, 2, 7].into()));
+        let headers = headers(&it, false);
+        assert_eq!(headers.get_all(FORWARDED_FOR).iter().collect::<Vec<_>>(), ["192.0.2.1, 192.0.2.7"]);
     }
 
     #[test]
