@@ -11,7 +11,7 @@ use pintle_api::status::Status;
 use crate::auth::user::{AUTHENTICATED, SERVICE_ACCOUNT_PREFIX};
 use crate::auth::{Attributes, UserInfo, forbidden};
 use crate::call::Call;
-use crate::handler::{InProcess, PeerCertificates};
+use crate::handler::{InProcess, PeerUser};
 use crate::request::RequestInfo;
 use crate::server::ApiServer;
 
@@ -19,10 +19,10 @@ use crate::server::ApiServer;
 pub fn admit(server: &ApiServer, parts: &mut Parts, info: &RequestInfo) -> Result<UserInfo, Status> {
     let user = match parts.extensions.remove::<InProcess>() {
         Some(InProcess(user)) => user,
-        None => {
-            let peer = parts.extensions.get::<PeerCertificates>().cloned().unwrap_or_default();
-            server.authenticator.authenticate(&parts.headers, &peer.0)?
-        }
+        None => match parts.extensions.get::<PeerUser>() {
+            Some(PeerUser(named)) => Result::clone(named)?,
+            None => server.authenticator.authenticate(&parts.headers)?,
+        },
     };
     let user = impersonated(server, &parts.headers, user)?;
     authorize(server, &attributes(&user, info))?;

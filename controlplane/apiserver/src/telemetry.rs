@@ -16,11 +16,11 @@ use crate::request::RequestInfo;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Done {
-    verb: String,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
+    verb: &'static str,
+    group: &'static str,
+    version: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
     scope: &'static str,
     component: &'static str,
     code: u16,
@@ -28,11 +28,11 @@ struct Done {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Took {
-    verb: String,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
+    verb: &'static str,
+    group: &'static str,
+    version: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
     scope: &'static str,
     component: &'static str,
 }
@@ -44,11 +44,11 @@ struct Kind {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Long {
-    verb: String,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
+    verb: &'static str,
+    group: &'static str,
+    version: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
     scope: &'static str,
     component: &'static str,
 }
@@ -138,16 +138,30 @@ impl From<&Took> for Long {
 fn labels(info: &RequestInfo) -> Took {
     let kind = pintle_api::kinds::find(&info.group, &info.version, &info.resource).filter(|_| info.is_resource);
     let subresource = kind.and_then(|kind| kind.subresource(&info.subresource)).map_or("", |s| s.name);
-    let verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "post", "put"];
-    let verb = if verbs.contains(&info.verb.as_str()) { info.verb.to_ascii_uppercase() } else { "other".to_owned() };
     Took {
-        verb,
-        group: kind.map_or("", |k| k.group).to_owned(),
-        version: kind.map_or("", |k| k.version).to_owned(),
-        resource: kind.map_or("", |k| k.plural).to_owned(),
-        subresource: subresource.to_owned(),
+        verb: verb(&info.verb),
+        group: kind.map_or("", |k| k.group),
+        version: kind.map_or("", |k| k.version),
+        resource: kind.map_or("", |k| k.plural),
+        subresource,
         scope: scope(info),
         component: "apiserver",
+    }
+}
+
+fn verb(verb: &str) -> &'static str {
+    match verb {
+        "get" => "GET",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "create" => "CREATE",
+        "update" => "UPDATE",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        "post" => "POST",
+        "put" => "PUT",
+        _ => "other",
     }
 }
 

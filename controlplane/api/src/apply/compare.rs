@@ -19,7 +19,10 @@ pub(super) struct Comparison {
 
 impl Comparison {
     /// Without what the request cannot change.
-    pub fn without(&self, reset: &Set) -> Self {
+    pub fn without(self, reset: &Set) -> Self {
+        if reset.is_empty() {
+            return self;
+        }
         Self {
             removed: self.removed.recursive_difference(reset),
             modified: self.modified.recursive_difference(reset),
@@ -29,6 +32,11 @@ impl Comparison {
 
     pub fn changed(&self) -> Set {
         self.modified.union(&self.added)
+    }
+
+    pub fn into_changed(mut self) -> Set {
+        self.modified.absorb(self.added);
+        self.modified
     }
 }
 

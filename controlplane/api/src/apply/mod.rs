@@ -143,7 +143,8 @@ fn update(old: &Value, new: &Value, ty: &'static Type, managers: &mut Managers, 
     let reset = writer.reset();
     let comparison = compare(old, new, ty).without(&reset);
     take_from_others(managers, None, &comparison);
-    let own = comparison.changed().difference(&NEVER_OWNED);
+    let mut own = comparison.into_changed();
+    own.remove(&NEVER_OWNED);
     if own.is_empty() {
         return;
     }
@@ -154,16 +155,15 @@ fn update(old: &Value, new: &Value, ty: &'static Type, managers: &mut Managers, 
         set: Set::default(),
         time: String::new(),
     });
-    entry.set = entry.set.union(&own);
+    entry.set.absorb(own);
     writer.now.clone_into(&mut entry.time);
 }
 
 fn take_from_others(managers: &mut Managers, writer: Option<&Id>, comparison: &Comparison) {
-    let changed = comparison.changed();
-    for (id, managed) in managers.iter_mut() {
-        if Some(id) != writer {
-            managed.set = managed.set.difference(&changed).difference(&comparison.removed);
-        }
+    for (_, managed) in managers.iter_mut().filter(|(id, _)| Some(*id) != writer) {
+        managed.set.remove(&comparison.modified);
+        managed.set.remove(&comparison.added);
+        managed.set.remove(&comparison.removed);
     }
     managers.retain(|_, managed| !managed.set.is_empty());
 }

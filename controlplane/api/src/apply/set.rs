@@ -85,6 +85,29 @@ impl Set {
         out
     }
 
+    /// Takes up all of `other`.
+    pub fn absorb(&mut self, other: Self) {
+        if self.members.is_empty() && self.children.is_empty() {
+            *self = other;
+            return;
+        }
+        self.members.extend(other.members);
+        for (element, child) in other.children {
+            self.children.entry(element).or_default().absorb(child);
+        }
+    }
+
+    /// Drops exactly the paths of `other`; what is below them stays.
+    pub fn remove(&mut self, other: &Self) {
+        self.members.retain(|member| !other.members.contains(member));
+        self.children.retain(|element, child| {
+            if let Some(theirs) = other.children.get(element) {
+                child.remove(theirs);
+            }
+            !child.is_empty()
+        });
+    }
+
     pub fn intersection(&self, other: &Self) -> Self {
         let mut out = Self { members: self.members.intersection(&other.members).cloned().collect(), ..Self::default() };
         for (element, child) in &self.children {

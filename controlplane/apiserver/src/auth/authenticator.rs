@@ -24,10 +24,8 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    pub fn authenticate(&self, headers: &HeaderMap, peer: &[CertificateDer<'static>]) -> Result<UserInfo, Status> {
-        if let Some(leaf) = peer.first() {
-            return from_certificate(leaf);
-        }
+    /// Who asks without a client certificate.
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<UserInfo, Status> {
         match bearer(headers) {
             Some(token) => Ok(self.tokens.authenticate(&self.caches, token, &[])?.0),
             None if self.anonymous && !headers.contains_key(AUTHORIZATION) => Ok(UserInfo::anonymous()),
@@ -37,7 +35,7 @@ impl Authenticator {
 }
 
 /// The common name is the user, the organizations are the groups.
-fn from_certificate(leaf: &CertificateDer<'static>) -> Result<UserInfo, Status> {
+pub fn from_certificate(leaf: &CertificateDer<'_>) -> Result<UserInfo, Status> {
     let (name, mut groups) = pintle_pki::authority::subject(leaf).map_err(|error| {
         tracing::debug!(%error, "a client certificate was refused");
         Status::unauthorized()

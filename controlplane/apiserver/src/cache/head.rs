@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use pintle_api::fields::selectable;
 use pintle_api::kinds::Kind;
@@ -26,6 +27,8 @@ pub struct Head {
     pub fields: Fields,
     /// The offset in the JSON at which resourceVersion belongs, and whether a comma goes before or after it.
     pub splice: Option<Splice>,
+    /// Where in the JSON the metadata is.
+    pub metadata: Range<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +49,9 @@ impl Head {
             meta.get("labels").and_then(|labels| serde_json::from_str(labels.get()).ok()).flatten();
         let labels = labels.into_iter().flatten().map(|(key, value)| (key.into(), value.into())).collect();
         let fields = kind.map(|kind| fields(kind, &top)).unwrap_or_default();
-        Some(Self { labels, fields, splice: Some(splice(json, metadata, &meta)) })
+        let start = offset(json, metadata);
+        let place = start..start + metadata.get().len();
+        Some(Self { labels, fields, splice: Some(splice(json, metadata, &meta)), metadata: place })
     }
 }
 
@@ -71,11 +76,14 @@ fn own(mut fields: Vec<(&'static str, String)>) -> Fields {
 /// Upstream's order of metadata has resourceVersion after these.
 const BEFORE: [&str; 5] = ["name", "generateName", "namespace", "selfLink", "uid"];
 
+/// Raw values borrow from `json`, so their distance from its start is their offset.
+fn offset(json: &str, raw: &RawValue) -> usize {
+    raw.get().as_ptr() as usize - json.as_ptr() as usize
+}
+
 fn splice(json: &str, metadata: &RawValue, meta: &Level<'_>) -> Splice {
-    // raw values borrow from `json`, so their distance from its start is their offset
-    let offset = |raw: &RawValue| raw.get().as_ptr() as usize - json.as_ptr() as usize;
-    let end = BEFORE.iter().filter_map(|name| meta.get(*name)).map(|raw| offset(raw) + raw.get().len()).max();
-    let start = offset(metadata) + 1;
+    let end = BEFORE.iter().filter_map(|name| meta.get(*name)).map(|raw| offset(json, raw) + raw.get().len()).max();
+    let start = offset(json, metadata) + 1;
     match end {
         Some(end) => Splice::After(end),
         None if meta.is_empty() => Splice::Alone(start),

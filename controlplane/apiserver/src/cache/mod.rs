@@ -209,6 +209,9 @@ impl Cache {
 
     /// Waits until this cache shows `revision`. The error is upstream's for a revision that is not there in time.
     pub async fn at_least(&self, revision: u64, timeout: Duration) -> Result<(), Status> {
+        if *self.seen.borrow() >= revision {
+            return Ok(());
+        }
         let mut seen = self.seen.subscribe();
         let reached = tokio::time::timeout(timeout, seen.wait_for(|seen| *seen >= revision)).await;
         // what was reached holds the channel's read lock: a second read here would wait for a writer that waits for it

@@ -2,6 +2,7 @@
 //!
 //! Must not know: where it came from.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ pub struct Stored {
     pub revision: u64,
     /// Canonical JSON, `metadata.resourceVersion` included.
     pub json: Bytes,
+    /// Where in `json` the metadata is.
+    metadata: Range<u32>,
     labels: Labels,
     fields: Fields,
 }
@@ -28,13 +31,17 @@ impl Stored {
     /// From the JSON without resourceVersion. `kind` is given where it has selectable fields.
     pub(super) fn new(key: Arc<str>, revision: u64, json: &Bytes, kind: Option<&Kind>) -> Self {
         let head = str::from_utf8(json).ok().and_then(|json| Head::parse(json, kind)).unwrap_or_default();
-        let json = match head.splice {
+        let unspliced = json.len();
+        let json: Bytes = match head.splice {
             Some(splice) => spliced(json, splice, revision).into(),
             None => {
                 tracing::error!(%key, "an object in the store has no metadata");
                 json.clone()
             }
         };
+        // what was spliced in is in the metadata; requests are bounded, so an offset is a u32
+        let end = head.metadata.end + (json.len() - unspliced);
+        let metadata = head.metadata.start as u32..end as u32;
         let (namespace, name) = names(&key);
         Self {
             namespace: namespace.into(),
@@ -42,6 +49,7 @@ impl Stored {
             key,
             revision,
             json,
+            metadata,
             labels: head.labels,
             fields: head.fields,
         }
@@ -51,6 +59,13 @@ impl Stored {
     pub fn value(&self) -> Value {
         // unreadable JSON was reported when it came in
         serde_json::from_slice(&self.json).unwrap_or_default()
+    }
+
+    /// The JSON of the metadata, which is part of the object's.
+    pub fn metadata(&self) -> Bytes {
+        let (start, end) = (self.metadata.start as usize, self.metadata.end as usize);
+        // empty where the object has no metadata, which was reported when it came in
+        if end <= self.json.len() { self.json.slice(start..end) } else { Bytes::new() }
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {

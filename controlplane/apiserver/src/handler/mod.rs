@@ -80,7 +80,7 @@ impl ApiServer {
             return render::nothing_here();
         };
         if relay::is_relayed(&info) {
-            return relay::serve(&self, parts, &info, &query, &user, body).await;
+            return Box::pin(relay::serve(&self, parts, &info, &query, &user, body)).await;
         }
         let accepted = match negotiate::accepted(&parts.headers, &query) {
             Ok(accepted) => accepted,
@@ -91,7 +91,8 @@ impl ApiServer {
             call.warnings.add(deprecated);
         }
         let call = Arc::new(call);
-        let reply = verbs::carry_out(&self, &call, body).await;
+        // on the heap at once: whatever verbs need would be copied with every step on the way here
+        let reply = Box::pin(verbs::carry_out(&self, &call, body)).await;
         render::reply(&call, reply)
     }
 }
@@ -104,9 +105,9 @@ fn timed_out() -> Status {
 #[derive(Clone)]
 pub(crate) struct InProcess(pub UserInfo);
 
-/// The certificates a client showed on its connection; the leaf first.
-#[derive(Clone, Default)]
-pub(crate) struct PeerCertificates(pub Arc<Vec<rustls_pki_types::CertificateDer<'static>>>);
+/// Whom a client's certificate names, read once for its connection; of a certificate that names nobody, the refusal.
+#[derive(Clone)]
+pub(crate) struct PeerUser(pub Arc<Result<UserInfo, Status>>);
 
 /// Where a client's connection comes from.
 #[derive(Clone, Copy)]

@@ -83,11 +83,22 @@ pub fn partial(meta_version: &str, mut value: Value) -> Value {
     })
 }
 
+/// As [`partial`], of the bytes that are there. Every version of an object has the same metadata.
+fn partial_json(meta_version: &str, object: &Stored) -> Bytes {
+    let metadata = object.metadata();
+    let head = format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/{meta_version}","metadata":"#);
+    let mut out = Vec::with_capacity(head.len() + metadata.len() + 1);
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(&metadata);
+    out.push(b'}');
+    out.into()
+}
+
 /// One object as a watcher of `call` gets it; the `first` table of a watch names its columns.
 pub fn watched(call: &Call, object: &Arc<Stored>, first: bool) -> Result<Bytes, Status> {
     match call.accepted.shape {
         As::Object => json(call.kind, object),
-        As::Partial => Ok(Bytes::from(value(call, of_stored(call.kind, object)?)?.to_string())),
+        As::Partial => Ok(partial_json(call.accepted.meta_version, object)),
         As::Table => {
             let value = of_stored(call.kind, object)?;
             let mut table = tables::render_event(call.kind, &value, Timestamp::now(), include(call)?, first);

@@ -18,8 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::authenticator::from_certificate;
 use crate::body::request_body;
-use crate::handler::{PeerAddress, PeerCertificates};
+use crate::handler::{PeerAddress, PeerUser};
 use crate::server::ApiServer;
 
 /// How long a client may take over its handshake, and over the headers of a request.
@@ -87,8 +88,8 @@ impl ApiServer {
             Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => return tracing::debug!("a TLS handshake took too long"),
         };
-        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let peer = PeerCertificates(Arc::new(certificates.iter().map(|c| c.clone().into_owned()).collect()));
+        let leaf = stream.get_ref().1.peer_certificates().and_then(|all| all.first());
+        let peer = leaf.map(|leaf| PeerUser(Arc::new(from_certificate(leaf))));
         self.speak(stream, peer, address, cancel).await;
     }
 
@@ -96,7 +97,7 @@ impl ApiServer {
     async fn speak<S>(
         self: Arc<Self>,
         stream: S,
-        peer: PeerCertificates,
+        peer: Option<PeerUser>,
         address: PeerAddress,
         cancel: CancellationToken,
     ) where
@@ -105,7 +106,9 @@ impl ApiServer {
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (server, peer) = (self.clone(), peer.clone());
             async move {
-                request.extensions_mut().insert(peer);
+                if let Some(peer) = peer {
+                    request.extensions_mut().insert(peer);
+                }
                 request.extensions_mut().insert(address);
                 Ok::<_, Infallible>(server.handle(request.map(request_body)).await)
             }

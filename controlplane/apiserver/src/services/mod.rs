@@ -125,7 +125,7 @@ impl Drop for Taken {
     }
 }
 
-fn is_service(kind: &Kind) -> bool {
+pub(crate) fn is_service(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.plural == "services"
 }
 

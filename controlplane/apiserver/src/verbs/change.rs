@@ -191,7 +191,7 @@ async fn commit(
         services::release(server, call.kind, &gone);
         return Ok(Reply::Value { code: 200, value: new });
     }
-    let Ok(bytes) = write::bytes(call, &new) else { return Err(CommitError::Gone) };
+    let Ok(bytes) = write::bytes_of(call, new) else { return Err(CommitError::Gone) };
     let stored = cache.update(namespace, name, current.revision, bytes).await?;
     Ok(Reply::Stored { code: 200, object: stored })
 }

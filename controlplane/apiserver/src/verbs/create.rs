@@ -71,6 +71,9 @@ async fn make(
         write::manage(call, None, &mut object, &options.field_manager);
     }
     let taken = services::allocate(server, call.kind, &mut object, None, options.dry_run)?;
+    if services::is_service(call.kind) {
+        write::canonicalize(call, &mut object)?;
+    }
     if options.dry_run {
         return dry_run(server, call, object);
     }
@@ -130,7 +133,7 @@ async fn commit(server: &ApiServer, call: &Call, mut object: Value, generated: b
     let namespace = object::namespace(&object).to_owned();
     for attempt in 1.. {
         let name = object::name(&object).to_owned();
-        match cache.create(&namespace, &name, write::bytes(call, &object)?).await {
+        match cache.create(&namespace, &name, write::bytes_of_canonical(call, &object)?).await {
             Ok(stored) => return Ok(stored),
             Err(CommitError::Exists) if generated && attempt < NAMES => {
                 let prefix = object::meta(&object, "generateName").to_owned();

@@ -108,7 +108,11 @@ impl Stream {
             tokio::select! {
                 biased;
                 change = watcher.next() => match change {
-                    Some(change) => self.put(&mut out, &change),
+                    Some(change) => {
+                        self.put(&mut out, &change);
+                        // on a busy machine more comes meanwhile and goes into the same write; an idle one goes on at once
+                        tokio::task::yield_now().await;
+                    }
                     None => self.done = true,
                 },
                 () = tokio::time::sleep_until(self.ends) => self.done = true,

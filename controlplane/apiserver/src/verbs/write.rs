@@ -100,7 +100,11 @@ fn warn(call: &Call, object: &Value) -> Result<(), Status> {
 
 /// The bytes that are kept: the stored version in canonical form, without resourceVersion.
 pub fn bytes(call: &Call, object: &Value) -> Result<Bytes, Status> {
-    let mut kept = object.clone();
+    bytes_of(call, object.clone())
+}
+
+/// As [`bytes`], of an object that nobody needs any more.
+pub fn bytes_of(call: &Call, mut kept: Value) -> Result<Bytes, Status> {
     let (group, version, _) = call.kind.storage;
     convert::to_stored(call.kind, &mut kept);
     let ty = facts::type_of(group, version, call.kind.kind);
@@ -111,6 +115,14 @@ pub fn bytes(call: &Call, object: &Value) -> Result<Bytes, Status> {
     match ty {
         Some(ty) => Ok(canonical::to_bytes(&kept, ty).into()),
         None => serde_json::to_vec(&kept).map(Bytes::from).map_err(Status::internal),
+    }
+}
+
+/// The bytes that are kept of an object that is canonical already and has no resourceVersion.
+pub fn bytes_of_canonical(call: &Call, object: &Value) -> Result<Bytes, Status> {
+    match type_of(call) {
+        Some(ty) if !convert::is_face(call.kind) => Ok(canonical::to_bytes(object, ty).into()),
+        _ => bytes(call, object),
     }
 }
 

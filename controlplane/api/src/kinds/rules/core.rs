@@ -14,6 +14,7 @@ pub(super) struct ConfigMap;
 
 impl Rules for ConfigMap {
     type Object = core::ConfigMap;
+    const PREPARES: bool = false;
     const DEFAULTS: bool = false;
     const STATUS: StatusRule = StatusRule::None;
 
@@ -30,6 +31,7 @@ pub(super) struct Secret;
 
 impl Rules for Secret {
     type Object = core::Secret;
+    const PREPARES: bool = false;
     const STATUS: StatusRule = StatusRule::None;
 
     fn defaults(secret: &mut core::Secret) {
@@ -110,6 +112,7 @@ pub(super) struct Endpoints;
 
 impl Rules for Endpoints {
     type Object = core::Endpoints;
+    const PREPARES: bool = false;
     const STATUS: StatusRule = StatusRule::None;
 
     fn defaults(endpoints: &mut core::Endpoints) {

@@ -51,6 +51,7 @@ pub(super) struct EndpointSlice;
 
 impl Rules for EndpointSlice {
     type Object = discovery::EndpointSlice;
+    const PREPARES: bool = false;
     const STATUS: StatusRule = StatusRule::None;
 
     fn defaults(slice: &mut discovery::EndpointSlice) {
