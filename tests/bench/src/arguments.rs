@@ -5,22 +5,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Measures a Kubernetes cluster: any that a kubeconfig leads to, Pintle's or upstream's, in the same way.
 #[derive(Debug, Parser)]
 #[command(
     name = "pintle-bench",
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  pintle-bench                                          all of it, against /etc/pintle/admin.kubeconfig\n  \
                   pintle-bench --only memory --window 30                PSS, and CPU over 30 s\n  \
                   pintle-bench --only objects --kubeconfig ~/.kube/config --json upstream.json\n  \
                   pintle-bench --only pods --scale 30,100,0 --image registry.k8s.io/pause:3.10\n  \
                   pintle-bench --only start,memory --start-command 'pintle up'\n\
-  pintle-bench --beside upstream.json                   the same arguments as in the run that wrote it\n\
+  pintle-bench --beside upstream.json                   the same arguments as in the run that wrote it\n  \
+                  pintle-bench compare --beside upstream-1.json,upstream-2.json pintle-1.json pintle-2.json\n\
                   Figures of two stacks compare only when taken by the same build of this program on the same machine."
 )]
 pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// The cluster
     #[arg(long, value_name = "FILE", env = "KUBECONFIG", default_value = "/etc/pintle/admin.kubeconfig")]
     pub kubeconfig: PathBuf,
@@ -80,6 +84,22 @@ pub struct Arguments {
     pub start_command: Option<String>,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Put the runs of two stacks into one table in Markdown; of several runs the median counts
+    Compare(Compare),
+}
+
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// What --json wrote in runs against the one stack
+    #[arg(required = true, value_name = "FILE")]
+    pub these: Vec<PathBuf>,
+    /// What --json wrote in runs against the other, by commas
+    #[arg(long, required = true, value_delimiter = ',', value_name = "FILES")]
+    pub beside: Vec<PathBuf>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Measure {
     /// From a command until the API server, the node and the default service account are there
@@ -115,6 +135,13 @@ mod tests {
         let some = Arguments::parse_from(["pintle-bench", "--only", "memory,objects"]);
         assert!(some.wants(Measure::Memory) && some.wants(Measure::Objects) && !some.wants(Measure::Pods));
         assert!(Arguments::parse_from(["pintle-bench"]).wants(Measure::Pods));
+    }
+
+    #[test]
+    fn runs_of_two_stacks_are_compared() {
+        let arguments = Arguments::parse_from(["pintle-bench", "compare", "--beside", "u1,u2", "p1", "p2", "p3"]);
+        let Some(Command::Compare(compare)) = arguments.command else { panic!("another command") };
+        assert_eq!((compare.these.len(), compare.beside.len()), (3, 2));
     }
 
     #[test]

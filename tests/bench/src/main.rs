@@ -4,6 +4,7 @@
 
 mod arguments;
 mod cluster;
+mod compare;
 mod memory;
 mod objects;
 mod pods;
@@ -13,13 +14,13 @@ mod samples;
 mod start;
 mod watches;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use arguments::{Arguments, Measure};
+use arguments::{Arguments, Command, Compare, Measure};
 use cluster::Cluster;
 use processes::Selection;
 use report::Report;
@@ -27,22 +28,36 @@ use report::Report;
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut report = Report::default();
-    let beside = arguments.beside.as_deref().map(read_json).transpose();
-    let result = match &beside {
-        Ok(_) => run(&arguments, &mut report).await,
-        Err(error) => Err(anyhow::anyhow!("{error:#}")),
+    let result = match &arguments.command {
+        Some(Command::Compare(compare)) => compared(compare),
+        None => measured(&arguments).await,
     };
-    // What was measured before an error is worth telling, too.
-    print!("{}", report.table(beside.ok().flatten().as_ref()));
-    let written = write_json(&arguments, &report);
-    match result.and(written) {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pintle-bench: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn compared(compare: &Compare) -> anyhow::Result<()> {
+    let read = |paths: &[PathBuf]| paths.iter().map(|path| read_json(path)).collect::<anyhow::Result<Vec<_>>>();
+    print!("{}", compare::markdown(&read(&compare.these)?, &read(&compare.beside)?));
+    Ok(())
+}
+
+async fn measured(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut report = Report::default();
+    let beside = arguments.beside.as_deref().map(read_json).transpose();
+    let result = match &beside {
+        Ok(_) => run(arguments, &mut report).await,
+        Err(error) => Err(anyhow::anyhow!("{error:#}")),
+    };
+    // What was measured before an error is worth telling, too.
+    print!("{}", report.table(beside.ok().flatten().as_ref()));
+    let written = write_json(arguments, &report);
+    result.and(written)
 }
 
 async fn run(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()> {

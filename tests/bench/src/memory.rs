@@ -20,7 +20,9 @@ pub async fn measure(arguments: &Arguments, stack: &Selection, report: &mut Repo
     }
     report.figure("memory", "PSS, all", total_mib(stack), "MiB");
     let window = arguments.window();
-    report.did(format!("memory: PSS of {} programs, then their CPU time over {window:?}", programs.len()));
+    // by name: a stack that is only half matched looks like a small one
+    let names = programs.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    report.did(format!("memory: PSS of {names}, then their CPU time over {window:?}"));
     report.figure("memory", "CPU, all", cpu(stack, window).await, "ms/s");
 }
 

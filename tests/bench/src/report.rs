@@ -16,6 +16,13 @@ pub struct Figure {
     pub unit: String,
 }
 
+impl Figure {
+    /// Whether both say the same thing of their runs.
+    pub fn is_of(&self, other: &Self) -> bool {
+        self.measure == other.measure && self.name == other.name
+    }
+}
+
 /// Everything one run has to say.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
@@ -76,8 +83,8 @@ impl Report {
     }
 
     /// Its figure of that name.
-    fn find(&self, figure: &Figure) -> Option<&Figure> {
-        self.figures.iter().find(|known| known.measure == figure.measure && known.name == figure.name)
+    pub fn find(&self, figure: &Figure) -> Option<&Figure> {
+        self.figures.iter().find(|known| known.is_of(figure))
     }
 }
 
@@ -86,7 +93,7 @@ fn row(figure: &Figure) -> Vec<String> {
 }
 
 /// Three digits that count, and every digit before the point.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
