@@ -65,10 +65,16 @@ fn start(arguments: &[&[u8]]) -> Result<Monitor, (String, Errno)> {
     sys::name_process(c"pintle-monitor");
     let listener = sys::standard_input().map_err(failed("take the socket"))?;
     listener.never_wait().map_err(failed("prepare the socket"))?;
+    // v1's are joined now, by `tasks`: a thread that moves itself needs not the lock of all forks and exits, for which the
+    // kernel waits milliseconds. In the one of v2 the daemon is born, for the same reason.
+    let mut of_v2 = None;
     for cgroup in cgroups {
-        join(cgroup).map_err(|errno| (format!("join cgroup {}", String::from_utf8_lossy(cgroup)), errno))?;
+        match sys::open(&[cgroup, b"/tasks".as_slice()].concat(), Open::Write) {
+            Ok(file) => file.write_all(b"0").map_err(not_joined(cgroup))?,
+            Err(_) => of_v2.replace(*cgroup).map_or(Ok(()), join)?,
+        }
     }
-    sys::fork_and_exit_parent().map_err(failed("fork"))?;
+    become_daemon(of_v2)?;
     sys::new_session();
     sys::become_subreaper().map_err(failed("become the parent of orphans"))?;
     let signals = Signals::take_over().map_err(failed("take over signals"))?;
@@ -82,8 +88,27 @@ fn start(arguments: &[&[u8]]) -> Result<Monitor, (String, Errno)> {
     Ok(monitor)
 }
 
-fn join(cgroup: &[u8]) -> sys::Result<()> {
-    sys::open(&[cgroup, b"/cgroup.procs"].concat(), Open::Write)?.write_all(b"0")
+/// Only the daemon comes back, in the cgroup of v2 if there is one.
+fn become_daemon(cgroup: Option<&[u8]>) -> Result<(), (String, Errno)> {
+    if let Some(cgroup) = cgroup {
+        let born = sys::open(cgroup, Open::Directory).and_then(|folder| sys::fork_and_exit_parent(Some(&folder)));
+        if born.is_ok() {
+            return Ok(());
+        }
+        // kernels before 5.7
+        join(cgroup)?;
+    }
+    sys::fork_and_exit_parent(None).map_err(|errno| (String::from("fork"), errno))
+}
+
+fn join(cgroup: &[u8]) -> Result<(), (String, Errno)> {
+    let file = sys::open(&[cgroup, b"/cgroup.procs"].concat(), Open::Write);
+    file.and_then(|file| file.write_all(b"0")).map_err(not_joined(cgroup))
+}
+
+fn not_joined(cgroup: &[u8]) -> impl FnOnce(Errno) -> (String, Errno) {
+    let text = format!("join cgroup {}", String::from_utf8_lossy(cgroup));
+    move |errno| (text, errno)
 }
 
 /// Asks to be killed last when memory runs out, where that is permitted. What children are to have back, if so.

@@ -19,6 +19,7 @@ pub const BIND: usize = 200;
 pub const LISTEN: usize = 201;
 pub const GETSOCKOPT: usize = 209;
 pub const CLONE: usize = 220;
+pub const CLONE3: usize = 435;
 pub const EXECVE: usize = 221;
 pub const WAIT4: usize = 260;
 pub const KILL: usize = 129;

@@ -19,6 +19,7 @@ pub const BIND: usize = 49;
 pub const LISTEN: usize = 50;
 pub const GETSOCKOPT: usize = 55;
 pub const CLONE: usize = 56;
+pub const CLONE3: usize = 435;
 pub const EXECVE: usize = 59;
 pub const WAIT4: usize = 61;
 pub const KILL: usize = 62;
