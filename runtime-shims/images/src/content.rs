@@ -211,19 +211,28 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
 
 /// Writes a small file so that it is there whole or not at all, after a power loss too.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, File::sync_data)?;
+    sync_dir(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// Writes a small file so that every process sees it whole or not at all; a power loss may take it, or empty it.
+pub(crate) fn write_unflushed(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, |_| Ok(()))
+}
+
+fn replace(path: &Path, bytes: &[u8], flush: impl FnOnce(&File) -> std::io::Result<()>) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{:08x}.new", rand::random::<u32>()));
     let new = path.with_file_name(name);
     let written = File::create(&new).and_then(|mut file| {
         file.write_all(bytes)?;
-        file.sync_data()?;
+        flush(&file)?;
         fs::rename(&new, path)
     });
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
-    written.context(|| format!("cannot write {}", path.display()))?;
-    sync_dir(path.parent().unwrap_or(Path::new("/")))
+    written.context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What garbage collection must leave alone besides images: content that work in progress needs (leases), and layers
 //! that containers use (holds).
 //!
-//! A lease is a locked file: it ends with its process, whatever ends that. A hold is a file until it is released.
+//! A lease is a locked file: it ends with its process, whatever ends that. A hold is a file until it is released; it is not
+//! flushed, since nothing that uses layers outlives its machine.
 //! Must not know: what is collected, containers.
 
 use std::fs::{self, File, OpenOptions};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::write_atomically;
+use crate::content::write_unflushed;
 use crate::digest::Digest;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::index::{Needed, file_names};
@@ -72,7 +73,7 @@ impl Keep {
 
     pub fn hold(&self, hold: &Hold) -> Result<()> {
         let bytes = serde_json::to_vec(hold).unwrap_or_default();
-        write_atomically(&self.hold_path(&hold.image, &hold.user)?, &bytes)
+        write_unflushed(&self.hold_path(&hold.image, &hold.user)?, &bytes)
     }
 
     pub fn release(&self, image: &Digest, user: &str) -> Result<()> {
