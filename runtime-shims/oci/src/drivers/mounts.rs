@@ -17,6 +17,10 @@ use super::idmap::Mapped;
 /// The kernel takes no more than a page of options.
 const MOST_OPTIONS: usize = 4095;
 
+/// What a container wrote is not flushed to the disk: its file system does not outlive the machine. Without this, taking it
+/// away would flush the whole disk.
+const VOLATILE: &str = ",volatile";
+
 /// The folders of one container's file system.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -46,10 +50,23 @@ impl Snapshot {
         for dir in [&self.root, &self.upper, &self.work] {
             make_dir(dir)?;
         }
-        let options = self.options(layers);
-        anyhow::ensure!(options.len() <= MOST_OPTIONS, "{} layers are too many to mount", layers.len());
-        mount(Some("overlay"), &self.root, Some("overlay"), MsFlags::empty(), Some(options.as_os_str()))
-            .with_context(|| format!("mounting the layers at {}", self.root.display()))
+        let mut options = self.options(layers);
+        anyhow::ensure!(
+            options.len() + VOLATILE.len() <= MOST_OPTIONS,
+            "{} layers are too many to mount",
+            layers.len()
+        );
+        let overlay = |options: &OsString| {
+            mount(Some("overlay"), &self.root, Some("overlay"), MsFlags::empty(), Some(options.as_os_str()))
+        };
+        let lasting = options.clone();
+        options.push(VOLATILE);
+        let mounted = match overlay(&options) {
+            // kernels before 5.10
+            Err(Errno::EINVAL) => overlay(&lasting),
+            mounted => mounted,
+        };
+        mounted.with_context(|| format!("mounting the layers at {}", self.root.display()))
     }
 
     fn options(&self, layers: &[PathBuf]) -> OsString {
