@@ -32,22 +32,38 @@ pub async fn stop(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<(
 
 /// Gives back network, namespaces, shared memory and monitor: whatever of them is there.
 pub async fn take_down(shared: &Arc<Shared>, entry: &Entry<Sandbox>) -> Result<()> {
+    let watchers = async {
+        pause::stop(shared, entry).await?;
+        stop_monitor(shared, entry).await;
+        Ok(())
+    };
+    // both to their end, whatever becomes of the other
+    let (detached, watchers): (Result<()>, Result<()>) = tokio::join!(detach(shared, entry), watchers);
+    detached.and(watchers)?;
+    let (namespaces, shm) = (shared.namespaces_of(&entry.id), entry.dir().join("shm"));
+    // each waits for the kernel a little
+    let unmounted = tokio::task::spawn_blocking(move || {
+        let kinds = ["net", "ipc", "uts", "user", "pid"];
+        kinds.iter().try_for_each(|kind| mounts::unmount(&namespaces.join(kind)))?;
+        mounts::unmount(&shm)
+    });
+    Ok(unmounted.await.context("unmounting")??)
+}
+
+async fn detach(shared: &Arc<Shared>, entry: &Entry<Sandbox>) -> Result<()> {
     if entry.now().on_network {
         let detached = shared.network.del(&entry.id).await;
         detached.with_context(|| format!("failed to tear down network for sandbox {:?}", entry.id))?;
         entry.note(|record| record.on_network = false);
     }
-    pause::stop(shared, entry).await?;
-    let namespaces = shared.namespaces_of(&entry.id);
-    for kind in ["net", "ipc", "uts", "user", "pid"] {
-        mounts::unmount(&namespaces.join(kind))?;
-    }
-    mounts::unmount(&entry.dir().join("shm"))?;
+    Ok(())
+}
+
+async fn stop_monitor(shared: &Arc<Shared>, entry: &Entry<Sandbox>) {
     if let Some(monitor) = shared.monitors.forget(&entry.id) {
         // one that is gone already was asked for nothing
         if let Err(error) = monitor.stop().await {
             tracing::debug!(sandbox = entry.id, "the monitor did not stop: {error}");
         }
     }
-    Ok(())
 }
