@@ -21,7 +21,10 @@ mod state;
 mod sys;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
+
+pub use sealed::program as sealed_program;
 
 /// Runs one call of the OCI command line. `arguments` begins with the program's name.
 ///
@@ -40,4 +43,24 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `start`, in the caller's own process: it only speaks with the init that waits. Blocks until the container's program runs.
+///
+/// # Errors
+/// There is no such container, it does not wait for its start, or its program cannot be run.
+pub fn start(root: &Path, id: &str) -> anyhow::Result<()> {
+    life::start(root, id, &in_process())
+}
+
+/// `delete --force`, in the caller's own process: it enters nothing. Blocks until the container's processes are gone.
+///
+/// # Errors
+/// Processes that do not end, cgroups or files that cannot be removed.
+pub fn delete(root: &Path, id: &str) -> anyhow::Result<()> {
+    life::delete(root, id, true, &in_process())
+}
+
+fn in_process() -> report::Report {
+    report::Report::to(None, report::Format::default())
 }

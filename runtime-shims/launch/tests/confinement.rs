@@ -178,12 +178,34 @@ fn a_working_folder_outside_is_refused() {
 
 #[test]
 fn the_launchers_program_cannot_be_written_from_inside() {
-    // CVE-2019-5736: what runs before the container's program is the host's launcher
     let mut container = Container::staying();
-    container.program = container.dir.path().join("launcher");
-    fs::copy(env!("CARGO_BIN_EXE_pintle-launch"), &container.program).unwrap();
+    container.program = own_launcher(&container);
+    cannot_be_written(&container);
+}
+
+#[test]
+fn a_launcher_that_is_run_from_a_kept_mount_is_as_safe_and_does_not_run_again() {
+    let mut container = Container::staying();
+    let program = own_launcher(&container);
+    let kept = pintle_launch::sealed_program(&program).unwrap();
+    container.program = format!("/proc/{}/fd/{}", std::process::id(), kept.as_raw_fd()).into();
+    let environment = cannot_be_written(&container);
+    // it is removed after the mount is gone
+    container.program = program;
+    assert!(!environment.contains("PINTLE_LAUNCH_SEALED"), "{environment}");
+}
+
+fn own_launcher(container: &Container) -> std::path::PathBuf {
+    let program = container.dir.path().join("launcher");
+    fs::copy(env!("CARGO_BIN_EXE_pintle-launch"), &program).unwrap();
+    program
+}
+
+/// CVE-2019-5736: what runs before the container's program is the host's launcher. Its environment.
+fn cannot_be_written(container: &Container) -> String {
     good(&container.create());
     let pid = container.pid();
+    let environment = read(format!("/proc/{pid}/environ"));
     // an attacker keeps the file by an fd until nobody runs it any more
     let kept =
         fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(format!("/proc/{pid}/exe")).unwrap();
@@ -197,6 +219,7 @@ fn the_launchers_program_cannot_be_written_from_inside() {
         }
     };
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "even the host's root cannot write it: {error}");
+    environment
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Must not know: what any call does.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,6 +40,8 @@ pub struct Shared {
     pub streaming: Server,
     /// Who waits for the ends of commands in containers.
     pub commands: Commands,
+    /// The program of the default handler, where that is Pintle's own.
+    sealed: Option<Arc<OwnedFd>>,
     /// As `UpdateRuntimeConfig` last gave it.
     pub pod_cidr: Mutex<String>,
 }
@@ -72,7 +75,11 @@ impl Shared {
         let argv = if named.is_empty() { Some(&self.config.launcher) } else { self.config.handlers.get(named) };
         let argv = argv.ok_or_else(|| Error::NotFound(format!("no runtime for {handler:?} is configured")))?;
         let root = if named.is_empty() { "launch".to_owned() } else { format!("launch-{named}") };
-        Ok(Launcher::new(argv.clone(), self.config.state.join(root)))
+        let root = self.config.state.join(root);
+        Ok(match self.sealed.as_ref().filter(|_| named.is_empty()) {
+            Some(sealed) => Launcher::own(argv.clone(), root, sealed.clone()),
+            None => Launcher::new(argv.clone(), root),
+        })
     }
 
     /// The containers of a sandbox.
@@ -120,6 +127,7 @@ impl Runtime {
             events: Events::default(),
             commands: Commands::default(),
             pod_cidr: Mutex::default(),
+            sealed: sealed(&config)?.map(Arc::new),
             config,
             hierarchies,
             sandboxes,
@@ -149,6 +157,12 @@ impl Runtime {
     pub async fn serve(&self, socket: &Path, stop: CancellationToken) -> anyhow::Result<()> {
         pintle_cri::serve(self.service(), socket, stop.cancelled_owned()).await
     }
+}
+
+/// The program of the default handler where that is Pintle's own OCI runtime, which is run from a mount of its own.
+fn sealed(config: &Config) -> anyhow::Result<Option<OwnedFd>> {
+    let program = config.launcher.first().filter(|_| config.launcher == config.namespaces);
+    program.map(|program| pintle_launch::sealed_program(Path::new(program))).transpose()
 }
 
 /// Imports the archives of the configured folder beside everything else; those that were imported before cost nothing.

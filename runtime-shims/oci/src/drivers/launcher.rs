@@ -3,8 +3,10 @@
 //! Must not know: what is in a bundle, or why anything is started.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,15 +27,26 @@ pub struct Launcher {
     argv: Vec<OsString>,
     /// Its own state, given as `--root`.
     root: PathBuf,
+    /// Pintle's own, sealed against containers: run from here, and what needs no process of its own is done in this one.
+    own: Option<Arc<OwnedFd>>,
 }
 
 impl Launcher {
+    /// Any OCI runtime.
     pub fn new(argv: Vec<OsString>, root: PathBuf) -> Self {
-        Self { argv, root }
+        Self { argv, root, own: None }
+    }
+
+    /// Pintle's own, whose program `sealed` holds.
+    pub fn own(argv: Vec<OsString>, root: PathBuf, sealed: Arc<OwnedFd>) -> Self {
+        Self { argv, root, own: Some(sealed) }
     }
 
     fn line<'a>(&self, rest: impl IntoIterator<Item = &'a OsStr>) -> Vec<OsString> {
         let mut line = self.argv.clone();
+        if let (Some(sealed), Some(program)) = (&self.own, line.first_mut()) {
+            *program = format!("/proc/{}/fd/{}", std::process::id(), sealed.as_raw_fd()).into();
+        }
         line.push("--root".into());
         line.push(self.root.clone().into());
         line.extend(rest.into_iter().map(OsStr::to_owned));
@@ -64,6 +77,9 @@ impl Launcher {
 
     /// Lets a created container's own program begin.
     pub async fn start(&self, id: &str) -> anyhow::Result<()> {
+        if self.own.is_some() {
+            return self.here("start", id, pintle_launch::start).await;
+        }
         self.run(&["start", id], None).await.map(drop)
     }
 
@@ -72,7 +88,22 @@ impl Launcher {
         if !self.root.join(id).exists() {
             return Ok(());
         }
+        if self.own.is_some() {
+            return self.here("delete", id, pintle_launch::delete).await;
+        }
         self.run(&["delete", "--force", id], None).await.map(drop)
+    }
+
+    async fn here(
+        &self,
+        what: &'static str,
+        id: &str,
+        call: fn(&Path, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let (root, of) = (self.root.clone(), id.to_owned());
+        let done = tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(move || call(&root, &of))).await;
+        let done = done.with_context(|| format!("{what} {id} did not end within {LIMIT:?}"))?;
+        done.with_context(|| format!("{what} {id} crashed"))?
     }
 
     /// Makes and keeps namespaces that belong to a user namespace, which only a process of one thread can make. Only our
