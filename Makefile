@@ -1,4 +1,4 @@
-# make up · make down · make reset · make test · make bench · make lint
+# make up · make down · make reset · make test · make fuzz · make bench · make lint
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -10,7 +10,7 @@ PACKAGES := build-essential mold protobuf-compiler libseccomp-dev
 # what only the tests need: other runtimes to compare with; images are made from Debian's packages and pulled from its registry
 TEST_PACKAGES := containerd runc nftables iproute2 curl busybox-static nginx-light knot-dnsutils libc-bin docker-registry util-linux bsdutils
 
-.PHONY: up down reset build test bench lint packages test-packages install toolchain
+.PHONY: up down reset build test fuzz bench lint packages test-packages install toolchain
 
 up: build
 	$(PINTLE) up --detach
@@ -36,6 +36,12 @@ test: packages test-packages toolchain
 	else \
 	  $(CARGO) test --workspace --locked --no-fail-fast; \
 	fi
+
+# seconds for each target; `make test` gives each a few hundred inputs
+FUZZ_SECONDS ?= 120
+
+fuzz: packages toolchain
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test -p pintle-fuzz --locked -- --test-threads=1 --nocapture
 
 bench: packages toolchain
 	$(CARGO) run --release --locked -p pintle-bench -- $(BENCH)

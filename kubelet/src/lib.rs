@@ -7,7 +7,7 @@ mod apply;
 mod cgroups;
 pub mod config;
 mod images;
-mod logs;
+pub mod logs;
 mod measure;
 mod node;
 mod objects;

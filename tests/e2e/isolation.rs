@@ -19,7 +19,7 @@ pub const INSIDE: &str = "--inside-e2e";
 pub const ADDRESS: &str = "203.0.113.2";
 pub const HOST_NAME: &str = "harbour";
 /// Longer than this and all of it is ended, unless `STORIES_SECONDS` allows more.
-const LIMIT_SECONDS: &str = "600";
+const LIMIT_SECONDS: &str = "1200";
 /// Where files are kept that do not belong to the machine; a tmpfs.
 pub const SCRATCH: &str = "/mnt";
 

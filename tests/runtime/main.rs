@@ -13,6 +13,7 @@ mod hierarchies;
 mod isolation;
 mod lives;
 mod node;
+mod others;
 mod pods;
 mod stories;
 

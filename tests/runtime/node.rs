@@ -14,12 +14,13 @@ use pintle_harness::Registry;
 use pintle_harness::images::{Images, build_and_push};
 
 use crate::isolation::SCRATCH;
+use crate::others::program;
 
 pub const SOCKET: &str = "/run/pintle/runtime.sock";
 /// A bound, not an expectation.
 const UP_WITHIN: Duration = Duration::from_secs(60);
 const NETWORK: &str = r#"{"cniVersion":"1.0.0","name":"stories","plugins":[{"type":"pintle-cni",
-    "podCIDR":"10.99.0.0/24","dataDir":"/var/lib/pintle/cni"}]}"#;
+    "podCIDR":"10.99.0.0/24","dataDir":"/var/lib/pintle/cni","capabilities":{"portMappings":true}}]}"#;
 
 pub struct Node {
     _registry: Registry,
@@ -50,6 +51,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(log_file()).expect("a log");
         let mut command = Command::new(program());
         command.args(["runtime", "--log", "info,pintle_oci=debug"]);
+        command.args(["--handler", &format!("runc={}", program("runc").display())]);
         // `RUNTIME_OCI=/usr/sbin/runc cargo test …` tells the stories with another OCI runtime
         if let Ok(other) = std::env::var("RUNTIME_OCI") {
             command.args(["--oci-runtime", &other]);

@@ -8,7 +8,7 @@ use oci_spec::runtime::{Hook, LinuxDevice, LinuxDeviceType, Mount, Spec};
 use pintle_cri::v1::ContainerConfig;
 use serde::Deserialize;
 
-use crate::devices::rule;
+use crate::devices::given;
 use crate::{DeviceNode, Invalid};
 
 const FIELD: &str = "CDI_devices";
@@ -177,7 +177,7 @@ fn add_device(spec: &mut Spec, node: &Node, nodes: &[DeviceNode]) -> Result<(), 
     linux.set_devices(Some(list));
     let mut limits = linux.resources().clone().unwrap_or_default();
     let mut rules = limits.devices().clone().unwrap_or_default();
-    rules.push(rule(true, kind, Some(major), Some(minor), node.permissions.as_deref().unwrap_or("rwm")));
+    rules.push(given(kind, major, minor, node.permissions.as_deref().unwrap_or("rwm")));
     limits.set_devices(Some(rules));
     linux.set_resources(Some(limits));
     Ok(())

@@ -66,7 +66,7 @@ pub(crate) fn devices(
         }
         for node in nodes {
             devices.nodes.push(made(node, place(device, node)));
-            devices.rules.push(rule(true, node.kind, Some(node.major), Some(node.minor), &device.permissions));
+            devices.rules.push(given(node.kind, node.major, node.minor, &device.permissions));
         }
     }
     if let Some(all) = all {
@@ -103,6 +103,13 @@ fn made(node: &DeviceNode, path: PathBuf) -> LinuxDevice {
     device.set_uid(Some(node.uid));
     device.set_gid(Some(node.gid));
     device
+}
+
+/// The rule of a device that a container is given. Its node is made after the cgroup is joined, so making it is always
+/// allowed: another node of the same device gives nobody more than the rest of the rule does.
+pub(crate) fn given(kind: LinuxDeviceType, major: i64, minor: i64, permissions: &str) -> LinuxDeviceCgroup {
+    let making = if permissions.contains('m') { "" } else { "m" };
+    rule(true, kind, Some(major), Some(minor), &format!("{permissions}{making}"))
 }
 
 pub(crate) fn rule(
@@ -145,7 +152,7 @@ mod tests {
     fn a_folder_gives_every_node_below_it() {
         let nodes = vec![node("/dev/disk/a", 1), node("/dev/disk/sub/b", 2)];
         let got = devices(&[device("/dev/disk", "/dev/mine", "rw")], &[nodes], None).unwrap();
-        assert_eq!(text(&got), ["/dev/mine/a 254:1 660", "/dev/mine/sub/b 254:2 660", "b 254:1 rw", "b 254:2 rw"]);
+        assert_eq!(text(&got), ["/dev/mine/a 254:1 660", "/dev/mine/sub/b 254:2 660", "b 254:1 rwm", "b 254:2 rwm"]);
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub struct Shared {
     pub registry: Registry,
     /// Whether the runtime has a pod network; without one, pods are on the host's.
     pub pod_network: bool,
+    /// What the runtime told of itself.
+    pub told: v1::StatusResponse,
+    /// It serves `RuntimeConfig`, so it is of CRI 1.28 or younger.
+    pub modern: bool,
     /// Below it are the logs of containers and the files of tests.
     pub dir: PathBuf,
 }
@@ -178,6 +182,30 @@ impl Bench {
         self.cri().start_container(v1::StartContainerRequest { container_id: id.into() }).await.map(drop)
     }
 
+    /// Another container of the same pod: its name, and its log's.
+    pub fn named(mut config: v1::ContainerConfig, name: &str) -> v1::ContainerConfig {
+        config.metadata = Some(v1::ContainerMetadata { name: name.into(), attempt: 0 });
+        config.log_path = format!("{name}.log");
+        config
+    }
+
+    /// A container with limits.
+    pub fn limited(&self, pod: &Pod, words: &[&str], limits: v1::LinuxContainerResources) -> v1::ContainerConfig {
+        let mut config = self.container(pod, words);
+        if let Some(linux) = config.linux.as_mut() {
+            linux.resources = Some(limits);
+        }
+        config
+    }
+
+    /// Started, and has said that it is ready.
+    pub async fn ready(&self, pod: &Pod, config: v1::ContainerConfig) -> anyhow::Result<String> {
+        let path = config.log_path.clone();
+        let id = self.run(pod, config).await?;
+        self.until("it is ready", async || Ok(self.log(pod, &path).contains("ready"))).await?;
+        Ok(id)
+    }
+
     /// Created and started.
     pub async fn run(&self, pod: &Pod, config: v1::ContainerConfig) -> anyhow::Result<String> {
         let id = self.create(pod, config).await?;
@@ -187,9 +215,7 @@ impl Bench {
 
     /// A container that waits for SIGTERM, and is ready for it.
     pub async fn waiting(&self, pod: &Pod) -> anyhow::Result<String> {
-        let id = self.run(pod, self.container(pod, &["wait"])).await?;
-        self.until("it is ready", async || Ok(self.log(pod, "main.log").contains("ready"))).await?;
-        Ok(id)
+        self.ready(pod, self.container(pod, &["wait"])).await
     }
 
     pub async fn stop(&self, id: &str, timeout: i64) -> anyhow::Result<()> {
@@ -261,6 +287,21 @@ impl Bench {
             Ok(())
         };
         tokio::time::timeout(WITHIN, looked).await.with_context(|| format!("waited too long until {what}"))?
+    }
+
+    /// # Errors
+    /// [`Skip`] where the runtime is older than what is demanded, so that kubelets do without it.
+    pub fn needs_modern(&self, what: &str) -> anyhow::Result<()> {
+        let older = || Skip(format!("{what} came to CRI after this runtime, which serves no RuntimeConfig"));
+        if self.shared.modern { Ok(()) } else { Err(older().into()) }
+    }
+
+    /// # Errors
+    /// [`Skip`] where the runtime says that its default handler cannot do that, so that kubelets ask nobody for it.
+    pub fn needs_handler(&self, what: &str, can: impl Fn(&v1::RuntimeHandlerFeatures) -> bool) -> anyhow::Result<()> {
+        let default = self.shared.told.runtime_handlers.iter().find(|one| one.name.is_empty());
+        let told = default.and_then(|one| one.features.as_ref());
+        if told.is_some_and(can) { Ok(()) } else { Err(Skip(format!("Status tells no {what}")).into()) }
     }
 
     /// # Errors

@@ -4,10 +4,12 @@
 
 mod bench;
 pub mod benchmark;
+mod cgroup;
 mod demand;
 mod demands;
 mod images;
 mod registry;
+mod remote;
 mod report;
 mod run;
 

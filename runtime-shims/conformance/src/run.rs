@@ -41,7 +41,8 @@ pub async fn run(
     mut told: impl FnMut(&Verdict),
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
-    let shared = Arc::new(prepare(runtime, options).await?);
+    let prepared = tokio::time::timeout(WITHIN, prepare(runtime, options)).await;
+    let shared = Arc::new(prepared.context("the runtime did not take the images in time")??);
     std::fs::create_dir_all(&options.dir).with_context(|| format!("making {}", options.dir.display()))?;
     let run = format!("run-{}-", std::process::id());
     let chosen: Vec<_> = demands::all().into_iter().filter(|one| options.selection.takes(one.name)).collect();
@@ -57,24 +58,31 @@ pub async fn run(
     }
     drop(ended);
     // a sandbox may have come up after its test gave up on it
-    sweep(&shared, |mark| mark.starts_with(&run)).await;
-    forget_images(&shared).await;
+    let last = async {
+        sweep(&shared, |mark| mark.starts_with(&run)).await;
+        forget_images(&shared).await;
+    };
+    // what hangs now was told of by its test
+    let _ = tokio::time::timeout(WITHIN, last).await;
     std::fs::remove_dir_all(&options.dir).with_context(|| format!("removing {}", options.dir.display()))?;
     verdicts.sort_by_key(|one| chosen.iter().position(|demand| demand.name == one.name));
     Ok(Report::new(&shared.runtime.version, verdicts, started.elapsed()))
 }
 
 async fn prepare(runtime: pintle_cri::Runtime, options: &Options) -> anyhow::Result<Shared> {
-    let registry = Registry::start(&images::all()).await?;
-    let status = runtime.runtime.clone().status(v1::StatusRequest { verbose: false }).await.context("Status")?;
-    let conditions = status.into_inner().status.unwrap_or_default().conditions;
-    let pod_network = conditions.iter().any(|one| one.r#type == "NetworkReady" && one.status);
+    let registry = Registry::start(images::all()).await?;
+    let mut cri = runtime.runtime.clone();
+    let told = cri.status(v1::StatusRequest { verbose: false }).await.context("Status")?.into_inner();
+    let mut conditions = told.status.iter().flat_map(|status| &status.conditions);
+    let pod_network = conditions.any(|one| one.r#type == "NetworkReady" && one.status);
+    let configuration = cri.runtime_config(v1::RuntimeConfigRequest {}).await;
+    let modern = !configuration.is_err_and(|status| status.code() == tonic::Code::Unimplemented);
     for name in images::FOR_ALL {
         let request = v1::PullImageRequest { image: Some(image(&registry.tagged(name))), ..Default::default() };
         let pulled = runtime.images.clone().pull_image(request).await;
         pulled.with_context(|| format!("pulling {} from the suite's own registry", registry.tagged(name)))?;
     }
-    Ok(Shared { runtime, registry, pod_network, dir: options.dir.clone() })
+    Ok(Shared { runtime, registry, pod_network, told, modern, dir: options.dir.clone() })
 }
 
 async fn judge(demand: &'static Demand, bench: Bench) -> Verdict {
@@ -122,10 +130,12 @@ pub async fn sweep(shared: &Shared, is_ours: impl Fn(&str) -> bool) -> Option<St
 
 /// Best effort: an image that stays does no harm to the next run, whose registry has another port.
 async fn forget_images(shared: &Shared) {
-    for name in images::FOR_ALL.into_iter().chain([images::BY_TAG, images::BY_DIGEST, images::REMOVED]) {
-        for reference in [shared.registry.tagged(name), shared.registry.by_digest(name)] {
-            let request = v1::RemoveImageRequest { image: Some(image(&reference)) };
-            let _ = shared.runtime.images.clone().remove_image(request).await;
+    let mut images = shared.runtime.images.clone();
+    let Ok(listed) = images.list_images(v1::ListImagesRequest { filter: None }).await else { return };
+    let ours = |name: &String| shared.registry.is_here(name);
+    for one in listed.into_inner().images {
+        if one.repo_tags.iter().chain(&one.repo_digests).any(ours) {
+            let _ = images.remove_image(v1::RemoveImageRequest { image: Some(image(&one.id)) }).await;
         }
     }
 }

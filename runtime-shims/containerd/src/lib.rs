@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     streaming: Server,
     /// Held while what happened to a container is recorded.
     recording: tokio::sync::Mutex<()>,
+    /// The pods (UID, attempt) whose sandboxes are being made.
+    making: std::sync::Mutex<std::collections::HashSet<(String, u32)>>,
     /// Itself, for work that goes on after a call.
     this: Weak<Inner>,
 }
@@ -93,7 +95,7 @@ impl Runtime {
         let streaming = Server::start(loopback, std::future::pending()).await?;
         let inner = Arc::new_cyclic(|this| {
             let this = this.clone();
-            Inner { config, client, network, host, images, streaming, recording, this }
+            Inner { config, client, network, host, images, streaming, recording, making: Default::default(), this }
         });
         inner.ensure_sandbox_image().await.context("importing the sandbox image")?;
         inner.take_up().await.context("taking up the containers of an earlier run")?;

@@ -3,6 +3,7 @@
 //! Must not know: how a container is made.
 
 use std::collections::HashMap;
+use std::sync::PoisonError;
 
 use containerd_client::services::v1::container::Runtime as ShimRuntime;
 use containerd_client::services::v1::{Container, CreateContainerRequest, DeleteContainerRequest};
@@ -29,6 +30,18 @@ pub fn spec_any(spec: &oci_spec::runtime::Spec) -> Result<Any, Status> {
     Ok(Any { type_url: SPEC_TYPE.to_owned(), value })
 }
 
+/// A pod's attempt whose sandbox is being made.
+struct Reserved<'a> {
+    inner: &'a Inner,
+    key: (String, u32),
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.inner.making.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
 impl Inner {
     /// Makes a sandbox and starts its process; its id. What was made is undone when a step fails.
     pub async fn run_sandbox(&self, config: PodSandboxConfig, handler: String) -> Result<String, Status> {
@@ -39,6 +52,10 @@ impl Inner {
         if own.user.is_some() {
             return Err(Status::invalid_argument("user namespaces are not supported by this runtime"));
         }
+        let metadata = config.metadata.as_ref();
+        let metadata = metadata.filter(|it| !it.name.is_empty() && !it.uid.is_empty()).cloned();
+        let metadata = metadata.ok_or_else(|| Status::invalid_argument("the sandbox has no metadata.name and uid"))?;
+        let _reserved = self.reserve(&metadata).await?;
         let id = new_id();
         let state = State { created_at: now(), runtime_handler: handler, ..State::default() };
         match self.make_sandbox(&id, &config, state).await {
@@ -47,6 +64,24 @@ impl Inner {
                 self.undo_sandbox(&id).await;
                 Err(status)
             }
+        }
+    }
+
+    /// A pod's attempt is made once: a kubelet whose call was lost must not get a second sandbox beside the first.
+    async fn reserve(&self, metadata: &PodSandboxMetadata) -> Result<Reserved<'_>, Status> {
+        let taken = || Status::already_exists(format!("sandbox {} of attempt {}", metadata.name, metadata.attempt));
+        let key = (metadata.uid.clone(), metadata.attempt);
+        let free = self.making.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        if !free {
+            return Err(taken());
+        }
+        let reserved = Reserved { inner: self, key };
+        let all = self.all::<PodSandboxConfig>().await?;
+        let same = |it: &PodSandboxMetadata| it.uid == metadata.uid && it.attempt == metadata.attempt;
+        if all.iter().any(|record| record.config.metadata.as_ref().is_some_and(same)) {
+            Err(taken())
+        } else {
+            Ok(reserved)
         }
     }
 

@@ -1,4 +1,4 @@
-//! The CRI conformance suite against this runtime, as its author would run it.
+//! The CRI conformance suite, whole, against every runtime of ours and against containerd itself, as authors would run it.
 //!
 //! Must not know: what the suite demands.
 
@@ -6,28 +6,92 @@ use std::path::Path;
 use std::process::Command;
 
 use futures::FutureExt as _;
+use serde_json::Value;
 
 use super::Story;
 use crate::isolation::SCRATCH;
 use crate::node::{Node, SOCKET};
+use crate::others::Other;
 
-pub const STORIES: &[(&str, Story)] =
-    &[("the_conformance_suite_passes_and_leaves_nothing", |node| conformance(node).boxed_local())];
+pub const STORIES: &[(&str, Story)] = &[
+    ("the_conformance_suite_passes_and_leaves_nothing", |node| embedded(node).boxed_local()),
+    ("a_part_of_the_suite_is_run_and_reported", |_| part().boxed_local()),
+    ("it_passes_with_runc_in_place_of_the_launcher", |_| with_runc().boxed_local()),
+    ("it_passes_on_containerd", |_| on_containerd().boxed_local()),
+    ("it_passes_on_a_containerd_whose_cri_is_off", |_| on_native_containerd().boxed_local()),
+];
 
-async fn conformance(node: &mut Node) {
-    let report = Path::new(SCRATCH).join("conformance.xml");
+/// What a kernel or a machine may lack; everything else the embedded runtime must be able to show.
+const MAY_LACK: &[&str] = &[
+    "runtime/checkpoint",
+    "resources/swap",
+    "resources/huge-pages",
+    "resources/unified",
+    "security/apparmor",
+    "security/apparmor-missing",
+    "security/selinux",
+];
+
+/// Runs the suite; what it says of each test.
+fn suite(socket: &Path, arguments: &[&str]) -> Vec<Value> {
+    let report = Path::new(SCRATCH).join("conformance.json");
     let run = Command::new(env!("CARGO_BIN_EXE_pintle"))
-        .args(["runtime-conformance", "--runtime-endpoint", &format!("unix://{SOCKET}")])
-        .args(["--focus", "^(sandbox|container|log)/", "--report-junit"])
+        .args(["runtime-conformance", "--runtime-endpoint", &format!("unix://{}", socket.display()), "--report-json"])
         .arg(&report)
+        .args(arguments)
         .output()
         .expect("the suite");
     let told = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{told}\n{}", String::from_utf8_lossy(&run.stderr));
-    assert!(told.contains(" 0 failed,"), "{told}");
-    let xml = std::fs::read_to_string(report).expect("a report");
-    assert!(xml.contains("name=\"log/format\"") && !xml.contains("name=\"exec/output\""), "{xml}");
+    println!("       {}", told.lines().last().unwrap_or_default());
+    let report: Value = serde_json::from_slice(&std::fs::read(report).expect("a report")).expect("JSON");
+    report["tests"].as_array().expect("tests").clone()
+}
+
+fn names(tests: &[Value], outcome: &str) -> Vec<String> {
+    let such = tests.iter().filter(|one| one["outcome"] == outcome);
+    such.map(|one| one["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+async fn embedded(node: &mut Node) {
+    let tests = suite(Path::new(SOCKET), &[]);
+    assert!(tests.len() > 200, "{} tests", tests.len());
+    let skipped = names(&tests, "skipped");
+    assert!(skipped.iter().all(|name| MAY_LACK.contains(&name.as_str())), "skipped: {skipped:?}");
     let none = pintle_cri::v1::ListPodSandboxRequest { filter: None };
     let left = node.cri().list_pod_sandbox(none).await.expect("a list").into_inner().items;
     assert!(left.iter().all(|one| !one.labels.contains_key("pintle-conformance")), "{left:?}");
+}
+
+async fn part() {
+    let report = Path::new(SCRATCH).join("conformance.xml");
+    let file = report.display().to_string();
+    let tests = suite(Path::new(SOCKET), &["--focus", "^log/", "--skip", "long", "--report-junit", &file]);
+    assert!(tests.iter().all(|one| one["name"].as_str().expect("a name").starts_with("log/")), "{tests:?}");
+    let xml = std::fs::read_to_string(report).expect("a report");
+    assert!(xml.contains("name=\"log/format\"") && !xml.contains("name=\"log/long-lines\""), "{xml}");
+}
+
+async fn with_runc() {
+    let other = Other::with_runc().await;
+    passes(&other.socket, &[]);
+}
+
+async fn on_containerd() {
+    let other = Other::containerd().await;
+    passes(&other.socket, &[]);
+}
+
+/// What the shim over containerd's own API does not show yet; whoever mends one takes it from here.
+const NOT_YET: &str =
+    "^(runtime/verbose|runtime/container-events|stats/pod|stats/pod-network|resources/oom-killed|request/empty)$";
+
+async fn on_native_containerd() {
+    let other = Other::native_containerd().await;
+    passes(&other.socket, &["--skip", NOT_YET]);
+}
+
+fn passes(socket: &Path, arguments: &[&str]) {
+    let passed = names(&suite(socket, arguments), "passed").len();
+    assert!(passed > 150, "only {passed} passed");
 }

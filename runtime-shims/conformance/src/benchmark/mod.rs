@@ -104,16 +104,17 @@ async fn measure(all: &mut [Measured], options: &Options, told: &mut impl FnMut(
 
 impl Measured {
     async fn prepare(endpoint: String, runtime: pintle_cri::Runtime, options: &Options) -> anyhow::Result<Self> {
-        let tools: Vec<_> = images::all().into_iter().filter(|(name, _)| *name == TOOLS).collect();
-        let registry = Registry::start(&tools).await?;
+        let tools: Vec<_> = images::all().into_iter().filter(|one| one.name == TOOLS).collect();
+        let registry = Registry::start(tools).await?;
         let request = v1::PullImageRequest { image: Some(image(&registry.tagged(TOOLS))), ..Default::default() };
         let pulled = runtime.images.clone().pull_image(request).await;
         pulled.with_context(|| format!("pulling {}", registry.tagged(TOOLS)))?;
         let status = runtime.runtime.clone().status(v1::StatusRequest { verbose: false }).await.context("Status")?;
-        let conditions = status.into_inner().status.unwrap_or_default().conditions;
-        let pod_network = conditions.iter().any(|one| one.r#type == "NetworkReady" && one.status);
+        let told = status.into_inner();
+        let mut conditions = told.status.iter().flat_map(|status| &status.conditions);
+        let pod_network = conditions.any(|one| one.r#type == "NetworkReady" && one.status);
         let figures = Figures::of(&runtime.version, pod_network);
-        let shared = Arc::new(Shared { runtime, registry, pod_network, dir: options.dir.clone() });
+        let shared = Arc::new(Shared { runtime, registry, pod_network, told, modern: true, dir: options.dir.clone() });
         Ok(Self { shared, endpoint, figures, pods: 0 })
     }
 

@@ -1,8 +1,8 @@
-//! A container's configuration: command, environment, files, devices, resources.
+//! A container's configuration: command, environment, terminal, devices.
 //!
 //! Must not know: users and confinement.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use pintle_cri::v1;
 
 use super::demand;
@@ -41,34 +41,46 @@ pub const DEMANDS: &[Demand] = &[
         working_directory
     ),
     demand!(
-        "container/mount",
-        "a folder of the host is mounted; what a container writes is there on the host",
-        "runtime.v1 ContainerConfig.mounts",
-        mount
+        "container/environment-odd",
+        "an empty value, and one with newlines and signs, come as they are",
+        "runtime.v1 KeyValue.value",
+        odd_environment
     ),
     demand!(
-        "container/mount-read-only",
-        "a read-only mount cannot be written",
-        "runtime.v1 Mount.readonly",
-        mount_read_only
+        "container/working-directory-made",
+        "a working directory that the image does not have is made",
+        "runtime.v1 ContainerConfig.working_dir; Pod's workingDir",
+        made_directory
     ),
     demand!(
-        "container/device",
-        "a device of the host is there under the container's name for it, and can be opened",
-        "runtime.v1 ContainerConfig.devices",
-        device
+        "container/terminal",
+        "with a terminal, all three of a container's streams are one",
+        "runtime.v1 ContainerConfig.tty",
+        terminal
     ),
     demand!(
-        "container/memory-limit",
-        "the memory limit is set on the container's cgroup, and changed while it runs",
-        "runtime.v1 LinuxContainerResources.memory_limit_in_bytes, UpdateContainerResources",
-        memory_limit
+        "container/no-terminal",
+        "without one, none is, and input ends at once",
+        "runtime.v1 ContainerConfig.tty, stdin: false",
+        no_terminal
     ),
     demand!(
-        "container/oom-score",
-        "the OOM score adjustment is set",
-        "runtime.v1 LinuxContainerResources.oom_score_adj",
-        oom_score
+        "container/own-root",
+        "what a container writes to its root, neither another container of the image sees nor its next attempt",
+        "runtime.v1 CreateContainer; OCI image-spec: layers",
+        own_root
+    ),
+    demand!(
+        "container/files",
+        "the devices and file systems are there that every program expects",
+        "OCI runtime-spec: default devices and file systems",
+        files
+    ),
+    demand!(
+        "container/shared-memory",
+        "containers of a pod share /dev/shm, other pods do not",
+        "runtime.v1 NamespaceOption.ipc POD",
+        shared_memory
     ),
 ];
 
@@ -112,76 +124,79 @@ async fn working_directory(bench: &Bench) -> anyhow::Result<()> {
     equal("the container's", bench.printed(&pod, own).await?.as_str(), "/tmp\n")
 }
 
-async fn mounted(bench: &Bench, readonly: bool) -> anyhow::Result<(String, std::path::PathBuf)> {
+async fn odd_environment(bench: &Bench) -> anyhow::Result<()> {
     let pod = bench.pod().await?;
-    let dir = bench.dir()?.join("volume");
-    std::fs::create_dir_all(&dir)?;
-    std::fs::write(dir.join("in"), "of the host")?;
     let mut config = bench.container(&pod, &["wait"]);
-    let host_path = dir.display().to_string();
-    config.mounts = vec![v1::Mount { container_path: "/mnt/it".into(), host_path, readonly, ..Default::default() }];
-    let id = bench.run(&pod, config).await?;
-    equal("what it reads", bench.said(&id, &["cat", "/mnt/it/in"]).await?, "of the host")?;
-    Ok((id, dir))
-}
-
-async fn mount(bench: &Bench) -> anyhow::Result<()> {
-    let (id, dir) = mounted(bench, false).await?;
-    bench.said(&id, &["write", "/mnt/it/out", "of the container"]).await?;
-    equal("what it wrote", std::fs::read_to_string(dir.join("out"))?.as_str(), "of the container")
-}
-
-async fn mount_read_only(bench: &Bench) -> anyhow::Result<()> {
-    let (id, _) = mounted(bench, true).await?;
-    let complaint = bench.complained(&id, &["write", "/mnt/it/out", "x"]).await?;
-    ensure!(complaint.contains("Read-only file system"), "{complaint}");
+    let envs = [("EMPTY", ""), ("ODD", "two\nlines = $(X) \"ü\"")];
+    config.envs = envs.map(|(key, value)| v1::KeyValue { key: key.into(), value: value.into() }).into();
+    let id = bench.ready(&pod, config).await?;
+    let environment = bench.said(&id, &["cat", "/proc/1/environ"]).await?;
+    for (key, value) in envs {
+        let demanded = format!("{key}={value}");
+        ensure!(environment.split('\0').any(|one| one == demanded), "no {demanded:?} in {environment:?}");
+    }
     Ok(())
 }
 
-async fn device(bench: &Bench) -> anyhow::Result<()> {
+async fn made_directory(bench: &Bench) -> anyhow::Result<()> {
     let pod = bench.pod().await?;
-    let mut config = bench.container(&pod, &["wait"]);
-    config.devices = vec![v1::Device {
-        container_path: "/dev/given".into(),
-        host_path: "/dev/null".into(),
-        permissions: "rwm".into(),
-    }];
-    let id = bench.run(&pod, config).await?;
-    bench.said(&id, &["open", "/dev/given"]).await.map(drop)
+    let config = v1::ContainerConfig { working_dir: "/not/in/image".into(), ..bench.container(&pod, &["cwd"]) };
+    equal("the working directory", bench.printed(&pod, config).await?.as_str(), "/not/in/image\n")
 }
 
-/// The limit as the kernel has it, on either version of cgroups.
-async fn limit(bench: &Bench, id: &str) -> anyhow::Result<String> {
-    let v1 = bench.exec(id, &["cat", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]).await?;
-    if v1.exit_code == 0 {
-        return Ok(String::from_utf8_lossy(&v1.stdout).trim().to_owned());
-    }
-    bench.said(id, &["cat", "/sys/fs/cgroup/memory.max"]).await
+async fn terminal(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let config = v1::ContainerConfig { stdin: true, tty: true, ..bench.container(&pod, &["terminals"]) };
+    equal("what they are", bench.printed(&pod, config).await?.trim_end(), "terminal terminal terminal")
 }
 
-async fn memory_limit(bench: &Bench) -> anyhow::Result<()> {
+async fn no_terminal(bench: &Bench) -> anyhow::Result<()> {
     let pod = bench.pod().await?;
-    let mut config = bench.container(&pod, &["wait"]);
-    let limited = |bytes| Some(v1::LinuxContainerResources { memory_limit_in_bytes: bytes, ..Default::default() });
-    if let Some(linux) = config.linux.as_mut() {
-        linux.resources = limited(64 << 20);
+    equal("what they are", bench.printed(&pod, bench.container(&pod, &["terminals"])).await?, "none none none\n")?;
+    let reads = Bench::named(bench.container(&pod, &["stdin"]), "reads");
+    equal("what it reads", bench.printed(&pod, reads).await?.as_str(), "")
+}
+
+async fn own_root(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let first = bench.waiting(&pod).await?;
+    bench.said(&first, &["write", "/tmp/it", "of the first"]).await?;
+    let other = bench.ready(&pod, Bench::named(bench.container(&pod, &["wait"]), "other")).await?;
+    bench.complained(&other, &["cat", "/tmp/it"]).await.context("another container")?;
+    bench.remove(&first).await?;
+    let mut config = Bench::named(bench.container(&pod, &["wait"]), "main");
+    config.metadata = Some(v1::ContainerMetadata { name: "main".into(), attempt: 1 });
+    let next = bench.run(&pod, config).await?;
+    bench.complained(&next, &["cat", "/tmp/it"]).await.map(drop).context("the next attempt")
+}
+
+async fn files(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    for path in ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"] {
+        let found = bench.said(&id, &["stat", path]).await.context(path)?;
+        equal(path, found.as_str(), "0 0 666 device")?;
     }
-    let id = bench.run(&pod, config).await?;
-    equal("the limit", limit(bench, &id).await?, (64 << 20).to_string())?;
-    let request = v1::UpdateContainerResourcesRequest {
-        container_id: id.clone(),
-        linux: limited(96 << 20),
-        ..Default::default()
+    for (link, target) in [("/dev/fd", "/proc/self/fd"), ("/dev/stdout", "/proc/self/fd/1")] {
+        equal(link, bench.said(&id, &["link", link]).await?, target)?;
+    }
+    let table = bench.said(&id, &["cat", "/proc/self/mounts"]).await?;
+    let kind = |at: &str| {
+        let lines = table.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        lines.filter(|line| line.get(1) == Some(&at)).filter_map(|line| line.get(2).copied()).next_back()
     };
-    bench.cri().update_container_resources(request).await?;
-    equal("the limit after the update", limit(bench, &id).await?, (96 << 20).to_string())
+    for (at, demanded) in [("/proc", "proc"), ("/sys", "sysfs"), ("/dev/pts", "devpts"), ("/dev/mqueue", "mqueue")] {
+        equal(at, kind(at), Some(demanded))?;
+    }
+    equal("/dev/shm", kind("/dev/shm"), Some("tmpfs"))
 }
 
-async fn oom_score(bench: &Bench) -> anyhow::Result<()> {
-    let pod = bench.pod().await?;
-    let mut config = bench.container(&pod, &["cat", "/proc/self/oom_score_adj"]);
-    if let Some(linux) = config.linux.as_mut() {
-        linux.resources = Some(v1::LinuxContainerResources { oom_score_adj: 987, ..Default::default() });
-    }
-    equal("the adjustment", bench.printed(&pod, config).await?.as_str(), "987\n")
+async fn shared_memory(bench: &Bench) -> anyhow::Result<()> {
+    let (pod, stranger) = (bench.pod().await?, bench.pod().await?);
+    let first = bench.waiting(&pod).await?;
+    let second = bench.ready(&pod, Bench::named(bench.container(&pod, &["wait"]), "second")).await?;
+    bench.said(&first, &["write", "/dev/shm/it", "shared"]).await?;
+    equal("what the second reads", bench.said(&second, &["cat", "/dev/shm/it"]).await?, "shared")?;
+    let stranger = bench.waiting(&stranger).await?;
+    bench.complained(&stranger, &["cat", "/dev/shm/it"]).await.map(drop).context("another pod")
 }

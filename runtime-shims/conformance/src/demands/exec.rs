@@ -36,6 +36,38 @@ pub const DEMANDS: &[Demand] = &[
         "runtime.v1 ExecSync",
         missing_command
     ),
+    demand!(
+        "exec/timeout-code",
+        "the call of a command that takes too long is refused with DeadlineExceeded",
+        "kubelet's probes: ErrCommandTimedOut comes from this code alone",
+        timeout_code
+    ),
+    demand!(
+        "exec/no-timeout",
+        "a timeout of 0 is none",
+        "runtime.v1 ExecSyncRequest.timeout: 0 for no limit; lifecycle hooks",
+        no_timeout
+    ),
+    demand!("exec/input-ends", "a command's input ends at once", "runtime.v1 ExecSync: no stdin", input_ends),
+    demand!(
+        "exec/flood",
+        "a flood of output ends the call or is cut, and neither the container nor the runtime suffers",
+        "runtime.v1 ExecSync: at most 16 MiB; CVE-2022-31030",
+        flood
+    ),
+    demand!(
+        "exec/many",
+        "twenty commands at once each have their own output and exit code",
+        "kubelet: probes of a container run at once",
+        many
+    ),
+    demand!(
+        "exec/crash",
+        "a command that a signal ended has the exit code 128 and the signal's number",
+        "runtime.v1 ExecSyncResponse.exit_code",
+        crash
+    ),
+    demand!("exec/survives", "commands still run after one was ended by its timeout", "kubelet's probes", survives),
     demand!("exec/not-running", "nothing runs in a container that has exited", "runtime.v1 ExecSync", not_running),
     demand!(
         "exec/url",
@@ -128,4 +160,66 @@ async fn url(bench: &Bench) -> anyhow::Result<()> {
         ensure!(url.starts_with("http://") || url.starts_with("https://"), "{url:?} is no URL");
     }
     Ok(())
+}
+
+async fn late(bench: &Bench, id: &str) -> Result<v1::ExecSyncResponse, tonic::Status> {
+    let request = v1::ExecSyncRequest { container_id: id.into(), cmd: command(&["stubborn"]), timeout: 1 };
+    bench.cri().exec_sync(request).await.map(tonic::Response::into_inner)
+}
+
+async fn timeout_code(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    crate::demand::refused("it", late(bench, &id).await, tonic::Code::DeadlineExceeded)
+}
+
+async fn no_timeout(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    let request = v1::ExecSyncRequest { container_id: id, cmd: command(&["spin", "300"]), timeout: 0 };
+    equal("the exit code", bench.cri().exec_sync(request).await?.into_inner().exit_code, 0)
+}
+
+async fn input_ends(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    equal("what it reads", bench.said(&id, &["stdin"]).await?.as_str(), "")
+}
+
+async fn flood(bench: &Bench) -> anyhow::Result<()> {
+    const FLOOD: usize = 40 << 20;
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    if let Ok(done) = bench.exec(&id, &["long", &FLOOD.to_string()]).await {
+        ensure!(done.stdout.len() <= 16 << 20, "{} bytes came", done.stdout.len());
+    }
+    equal("what another command says", bench.said(&id, &["out", "x"]).await?.as_str(), "x")?;
+    equal("the state", bench.status(&id).await?.state(), v1::ContainerState::ContainerRunning)
+}
+
+async fn many(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    let one = async |number: u32| {
+        let (out, err) = (format!("out {number}"), format!("err {number}"));
+        let done = bench.exec(&id, &["both-and-exit", &out, &err, &number.to_string()]).await?;
+        equal("stdout", String::from_utf8_lossy(&done.stdout).trim_end(), out.as_str())?;
+        equal("stderr", String::from_utf8_lossy(&done.stderr).trim_end(), err.as_str())?;
+        equal("the exit code", done.exit_code, number.cast_signed())
+    };
+    futures::future::try_join_all((0..20).map(one)).await.map(drop)
+}
+
+async fn crash(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    equal("the exit code", bench.exec(&id, &["crash"]).await?.exit_code, 139)
+}
+
+async fn survives(bench: &Bench) -> anyhow::Result<()> {
+    let pod = bench.pod().await?;
+    let id = bench.waiting(&pod).await?;
+    ensure!(late(bench, &id).await.is_err(), "it went well");
+    equal("what another command says", bench.said(&id, &["out", "x"]).await?.as_str(), "x")?;
+    equal("the state", bench.status(&id).await?.state(), v1::ContainerState::ContainerRunning)
 }

@@ -2,16 +2,28 @@
 //!
 //! Must not know: how tests are run and told.
 
+mod confinement;
 mod container;
+mod devices;
+mod events;
 mod exec;
 mod image;
 mod lifecycle;
+mod lists;
 mod log;
+mod mounts;
 mod namespaces;
+mod ports;
+mod pulls;
+mod requests;
+mod resources;
 mod runtime;
 mod sandbox;
 mod security;
+mod stats;
+mod status;
 mod streams;
+mod users;
 
 use crate::demand::Demand;
 
@@ -26,15 +38,27 @@ use demand;
 pub fn all() -> Vec<&'static Demand> {
     let areas = [
         runtime::DEMANDS,
+        status::DEMANDS,
+        events::DEMANDS,
+        stats::DEMANDS,
+        lists::DEMANDS,
         sandbox::DEMANDS,
         namespaces::DEMANDS,
+        users::DEMANDS,
         lifecycle::DEMANDS,
         container::DEMANDS,
+        mounts::DEMANDS,
+        devices::DEMANDS,
+        resources::DEMANDS,
+        security::DEMANDS,
+        confinement::DEMANDS,
         exec::DEMANDS,
         streams::DEMANDS,
-        image::DEMANDS,
+        ports::DEMANDS,
         log::DEMANDS,
-        security::DEMANDS,
+        image::DEMANDS,
+        pulls::DEMANDS,
+        requests::DEMANDS,
     ];
     areas.into_iter().flatten().collect()
 }

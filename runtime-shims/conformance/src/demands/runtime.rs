@@ -1,11 +1,9 @@
-//! The runtime as a whole: version, status, configuration, events, statistics.
+//! The runtime as a whole: version, conditions, configuration.
 //!
 //! Must not know: pods' and containers' inside.
 
 use anyhow::{Context as _, ensure};
-use futures::StreamExt as _;
 use pintle_cri::v1;
-use pintle_cri::v1::ContainerEventType as Event;
 
 use super::demand;
 use crate::bench::Bench;
@@ -25,18 +23,6 @@ pub const DEMANDS: &[Demand] = &[
         conditions
     ),
     demand!("runtime/configuration", "tells its cgroup driver", "runtime.v1 RuntimeConfig; KEP-4033", configuration),
-    demand!(
-        "runtime/container-events",
-        "tells every container's creation, start, stop and deletion, in this order, as they happen",
-        "runtime.v1 GetContainerEvents; KEP-3386",
-        events
-    ),
-    demand!(
-        "runtime/container-stats",
-        "counts a running container's processor time and memory",
-        "runtime.v1 ContainerStats; kubelet's CRI stats provider",
-        stats
-    ),
 ];
 
 async fn version(bench: &Bench) -> anyhow::Result<()> {
@@ -57,48 +43,4 @@ async fn conditions(bench: &Bench) -> anyhow::Result<()> {
 async fn configuration(bench: &Bench) -> anyhow::Result<()> {
     let answer = optional("RuntimeConfig", bench.cri().runtime_config(v1::RuntimeConfigRequest {}).await)?;
     answer.linux.context("no configuration for Linux").map(drop)
-}
-
-async fn events(bench: &Bench) -> anyhow::Result<()> {
-    let mut stream =
-        optional("GetContainerEvents", bench.cri().get_container_events(v1::GetEventsRequest {}).await)?.boxed();
-    // a stream may say only now that it is none
-    let first = tokio::time::timeout(std::time::Duration::from_millis(200), stream.next()).await;
-    if let Ok(Some(Err(status))) = first {
-        return optional::<()>("GetContainerEvents", Err(status));
-    }
-    let pod = bench.pod().await?;
-    let id = bench.run(&pod, bench.container(&pod, &["exit", "3"])).await?;
-    bench.exited(&id).await?;
-    bench.remove(&id).await?;
-    let mut told = Vec::new();
-    while told.last() != Some(&Event::ContainerDeletedEvent) {
-        let event = stream.next().await.context("the stream ended")??;
-        if event.container_id == id {
-            told.push(event.container_event_type());
-        }
-    }
-    let demanded = [
-        Event::ContainerCreatedEvent,
-        Event::ContainerStartedEvent,
-        Event::ContainerStoppedEvent,
-        Event::ContainerDeletedEvent,
-    ];
-    equal("the order of events", told.as_slice(), demanded.as_slice())
-}
-
-async fn stats(bench: &Bench) -> anyhow::Result<()> {
-    let pod = bench.pod().await?;
-    let id = bench.waiting(&pod).await?;
-    let counted = async || {
-        let request = v1::ContainerStatsRequest { container_id: id.clone() };
-        let stats = bench.cri().container_stats(request).await?.into_inner().stats.context("no stats")?;
-        let attributes = stats.attributes.context("no attributes")?;
-        equal("attributes.id", &attributes.id, &id)?;
-        let value = |value: Option<v1::UInt64Value>| value.map_or(0, |value| value.value);
-        let cpu = value(stats.cpu.and_then(|cpu| cpu.usage_core_nano_seconds));
-        let memory = value(stats.memory.and_then(|memory| memory.working_set_bytes));
-        Ok(cpu > 0 && memory > 0)
-    };
-    bench.until("processor time and memory are counted", counted).await
 }

@@ -156,9 +156,13 @@ impl Inner {
 
     /// The image that `asked` names: a reference in any form, an id, the beginning of one.
     pub async fn image(&self, asked: &str) -> Result<Option<Found>, Status> {
-        let full = reference(asked).map(|reference| reference.whole()).unwrap_or_else(|_| asked.to_owned());
+        let parsed = reference(asked).ok();
+        let full = parsed.as_ref().map_or_else(|| asked.to_owned(), |reference| reference.whole());
+        // of a tag and a digest the digest counts
+        let by_digest = parsed.and_then(|it| Some(format!("{}/{}@{}", it.registry(), it.repository(), it.digest()?)));
+        let names = [Some(asked.to_owned()), Some(full), by_digest];
         let all = self.images().await?;
-        Ok(all.into_iter().find(|found| found.is(asked) || found.is(&full)))
+        Ok(all.into_iter().find(|found| names.iter().flatten().any(|name| found.is(name))))
     }
 
     /// Forgets every name of an image; containerd collects what nothing uses.

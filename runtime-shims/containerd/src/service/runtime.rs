@@ -283,7 +283,13 @@ impl RuntimeService for Inner {
         ok(UpdateRuntimeConfigResponse {})
     }
 
-    async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusResponse> {
+    async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {
+        let config = &self.config;
+        let about = serde_json::json!({
+            "socket": config.socket, "root": config.root, "state": config.state, "snapshotter": config.snapshotter,
+            "cniConfDir": config.cni_conf_dir, "cniBinDirs": config.cni_bin_dirs,
+        });
+        let told = request.into_inner().verbose.then(|| ("config".to_owned(), about.to_string()));
         let recursive_read_only_mounts = self.host.recursive_read_only;
         let features = Some(RuntimeHandlerFeatures { recursive_read_only_mounts, ..Default::default() });
         let handler = |name: &str| RuntimeHandler { name: name.to_owned(), features };
@@ -291,7 +297,7 @@ impl RuntimeService for Inner {
             status: Some(RuntimeStatus { conditions: self.conditions().await }),
             runtime_handlers: vec![handler(""), handler("runc")],
             features: Some(RuntimeFeatures { supplemental_groups_policy: true, ..Default::default() }),
-            ..Default::default()
+            info: told.into_iter().collect(),
         })
     }
 

@@ -31,6 +31,9 @@ pub struct ImageConfig {
     pub user: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
+    /// A signal's name, `SIGUSR1`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stop_signal: String,
 }
 
 /// A descriptor of OCI's: what a blob is, and its digest (`sha256:` and 64 hexadecimal digits) and length.
@@ -52,7 +55,7 @@ pub struct Blob {
 }
 
 impl Blob {
-    fn new(media_type: &str, bytes: Vec<u8>) -> Self {
+    pub fn new(media_type: &str, bytes: Vec<u8>) -> Self {
         let descriptor = Descriptor {
             media_type: media_type.into(),
             digest: digest(&bytes),

@@ -50,7 +50,8 @@ fn info(shared: &Shared) -> HashMap<String, String> {
 fn handlers(shared: &Shared) -> Vec<v1::RuntimeHandler> {
     let features = v1::RuntimeHandlerFeatures {
         recursive_read_only_mounts: shared.host.recursive_read_only,
-        user_namespaces: shared.host.id_mapped_mounts,
+        // other OCI runtimes map no IDs of mounts before runc 1.2, and say so in no other way than by doing nothing
+        user_namespaces: shared.host.id_mapped_mounts && shared.config.launcher == shared.config.namespaces,
     };
     let one = |name: &str, features: v1::RuntimeHandlerFeatures| v1::RuntimeHandler {
         name: name.to_owned(),

@@ -1,0 +1,78 @@
+//! A pod's cgroup, as kubelets make it.
+//!
+//! Must not know: what runs in it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use pintle_cri::v1;
+
+use crate::bench::Bench;
+use crate::demand::Skip;
+
+/// A pod's cgroup in every hierarchy, made as kubelets do; removed again.
+pub struct Parent {
+    name: String,
+    dirs: Vec<PathBuf>,
+}
+
+impl Parent {
+    /// # Errors
+    /// [`Skip`] where systemd makes cgroups; they cannot be made.
+    pub async fn make(bench: &Bench) -> anyhow::Result<Self> {
+        let answer = bench.cri().runtime_config(v1::RuntimeConfigRequest {}).await;
+        let driver = answer.ok().and_then(|it| it.into_inner().linux).map(|linux| linux.cgroup_driver());
+        if driver == Some(v1::CgroupDriver::Systemd) {
+            return Err(Skip("the cgroups are systemd's, who alone makes them".into()).into());
+        }
+        let name = format!("pintle-{}", bench.mark);
+        let root = Path::new("/sys/fs/cgroup");
+        let v2 = root.join("cgroup.controllers").exists();
+        let hierarchies: Vec<PathBuf> = if v2 {
+            vec![root.into()]
+        } else {
+            let entries = std::fs::read_dir(root)?.flatten();
+            entries.map(|one| one.path()).filter(|dir| dir.join("cgroup.procs").exists()).collect()
+        };
+        let mut made = Self { name, dirs: Vec::new() };
+        for dir in hierarchies {
+            let dir = dir.join(&made.name);
+            std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+            made.dirs.push(dir);
+        }
+        Ok(made)
+    }
+
+    /// The pod as one of this cgroup.
+    pub fn of(&self, mut config: v1::PodSandboxConfig) -> v1::PodSandboxConfig {
+        if let Some(linux) = config.linux.as_mut() {
+            linux.cgroup_parent = format!("/{}", self.name);
+        }
+        config
+    }
+
+    /// Whether a process is in a cgroup somewhere below the pod's.
+    pub fn is_used(&self) -> bool {
+        self.dirs.iter().any(|dir| has_process(dir))
+    }
+}
+
+fn has_process(dir: &Path) -> bool {
+    let below = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|one| one.path());
+    below.filter(|path| path.is_dir()).any(|path| {
+        std::fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|text| !text.is_empty()) || has_process(&path)
+    })
+}
+
+/// From the leaves up; what is busy stays.
+fn remove(dir: &Path) {
+    let below = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|one| one.path());
+    below.filter(|path| path.is_dir()).for_each(|path| remove(&path));
+    let _ = std::fs::remove_dir(dir);
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        self.dirs.iter().for_each(|dir| remove(dir));
+    }
+}
