@@ -206,6 +206,7 @@ impl Inner {
             Err(status) => {
                 self.kill_task(id).await?;
                 self.delete_task(id).await?;
+                self.forget_streams(&record).await;
                 record.state.finished_at = now();
                 record.state.exit_code = 128;
                 record.state.message = status.message().to_owned();

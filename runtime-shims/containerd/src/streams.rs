@@ -30,8 +30,22 @@ impl Inner {
             fs::create_dir_all(above).with_context(|| format!("making {}", above.display()))?;
         }
         let (pipes, keep) = open(&dir, record)?;
-        self.monitor(&record.state.sandbox).await?.keep(keep).await?;
+        let monitor = self.monitor(&record.state.sandbox).await?;
+        // a run that was killed may have left it so
+        gone(monitor.forget(&record.id).await)?;
+        monitor.keep(keep).await?;
         Ok(pipes)
+    }
+
+    /// Lets go of the pipes of a container that could not be started: they may never have a writer.
+    pub(crate) async fn forget_streams(&self, record: &ContainerRecord) {
+        let forgotten = match self.monitor_of(record).await {
+            Ok(monitor) => gone(monitor.forget(&record.id).await),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = forgotten {
+            tracing::debug!(container = record.id, "the pipes of a container stay: {error}");
+        }
     }
 
     /// Has a container's log opened anew, after it was renamed.
@@ -55,6 +69,14 @@ impl Inner {
             Err(Error::Serves(_)) => Monitor::connect(&dir).await,
             spawned => spawned,
         }
+    }
+}
+
+/// Not being there is as good as having gone.
+fn gone(forgotten: Result<(), Error>) -> Result<(), Error> {
+    match forgotten {
+        Err(Error::NotFound(_)) => Ok(()),
+        forgotten => forgotten,
     }
 }
 

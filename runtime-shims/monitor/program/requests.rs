@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 
 use crate::launch::{refusal, system, wanted};
 use crate::monitor::Monitor;
-use crate::process::{Process, Stage};
+use crate::process::{DRAIN_MS, Process, Stage};
 use crate::protocol::{Body, Kind, Refusal, Request, State, Status, Streams, VERSION};
-use crate::streams::MOST_ATTACHED;
+use crate::streams::{MOST_ATTACHED, now_ms};
 use crate::sys::{self, Fd};
 
 /// Statuses in one message: with ids of the longest they stay far below its limit.
@@ -124,7 +124,12 @@ impl Monitor {
 
     fn forget(&mut self, id: &str) -> Answer {
         // What has exited goes with this turn of the loop.
-        self.find(id)?.forgotten = true;
+        let process = self.find(id)?;
+        process.forgotten = true;
+        if matches!(process.stage, Stage::Kept) {
+            // It may never have had a writer, whose end would end it.
+            process.exited(0, 0, sys::now(sys::Clock::Real), now_ms().saturating_sub(DRAIN_MS));
+        }
         DONE
     }
 

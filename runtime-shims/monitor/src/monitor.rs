@@ -200,7 +200,7 @@ impl Monitor {
     }
 
     /// Drops all that is known of a process; its files stay. One that still runs is dropped as soon as its exit has been
-    /// told, and keeps its id until then.
+    /// told, and keeps its id until then. What was kept goes at once.
     ///
     /// # Errors
     /// [`Error::NotFound`].

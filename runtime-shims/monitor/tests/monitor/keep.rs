@@ -53,3 +53,15 @@ async fn what_is_typed_reaches_the_process_and_ends_with_the_one_who_types() {
     drop(typed);
     assert_eq!(read_all(input).await, "hello");
 }
+
+#[tokio::test]
+async fn what_is_forgotten_goes_at_once_though_its_output_has_not_ended() {
+    let (place, monitor) = Place::new().await;
+    let (one, mut output, _input) = keep(&place, "a");
+    monitor.keep(one).await.unwrap();
+    output.write_all(b"last\n").unwrap();
+    monitor.forget("a").await.unwrap();
+    assert!(monitor.list().await.unwrap().is_empty());
+    assert_eq!(place.text("a")["stdout"], "last\n");
+    monitor.keep(keep(&place, "a").0).await.unwrap();
+}
