@@ -5,7 +5,7 @@
 mod server;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 use server::Running;
@@ -173,4 +173,33 @@ async fn what_runs_nowhere_has_no_logs_and_cannot_be_entered() {
     let request = http::Request::get("/api/v1/namespaces/default/pods/p/exec?command=sh&stdout=true");
     let refused = running.admin().connect(request.body(Vec::new()).unwrap()).await.err().unwrap();
     assert_eq!(api_error(refused).2, "pod p does not have a host assigned");
+}
+
+/// A kubelet that sees the mark takes the pod away before its deletion is finished.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_deletion_that_a_kubelet_finishes_first_has_succeeded() {
+    let running = Running::start().await;
+    let service_accounts: Api<ServiceAccount> = Api::namespaced(running.admin(), "default");
+    let account = json!({"metadata": {"name": "default"}});
+    service_accounts.create(&PostParams::default(), &serde_json::from_value(account).unwrap()).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(running.admin(), "default");
+    let version = pods.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let mut events = pods.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    let at_once = DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
+    let (kubelet, forced) = (pods.clone(), at_once.clone());
+    tokio::spawn(async move {
+        while let Some(Ok(event)) = events.next().await {
+            if let WatchEvent::Modified(pod) = event {
+                let name = pod.metadata.name.unwrap();
+                // either comes first
+                let _ = kubelet.delete(&name, &forced).await;
+            }
+        }
+    });
+    for round in 0..100 {
+        let name = format!("p{round}");
+        let pod = json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+        pods.delete(&name, &at_once).await.unwrap();
+    }
 }

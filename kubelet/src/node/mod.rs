@@ -26,6 +26,9 @@ use crate::references::Facts;
 pub use facts::{Machine, host_ips};
 pub use status::{allocatable, room};
 
+/// How soon a node that is not ready looks again: at first, and at last.
+const UNREADY_LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+
 /// What an event about the node refers to; upstream gives the name as its UID too.
 pub fn reference(name: &str) -> ObjectReference {
     ObjectReference {
@@ -69,6 +72,7 @@ impl NodeKeeper {
         self.recorder.normal(&reference(&self.config.node_name), "Starting", "Starting kubelet.");
         // upstream reports a change at the next look, and at the latest after the report frequency
         let mut reported = None::<tokio::time::Instant>;
+        let mut until_ready = Backoff::new(UNREADY_LOOKS.0, UNREADY_LOOKS.1);
         loop {
             let status = self.status(node.status.as_ref()).await;
             let due = reported.is_none_or(|at| at.elapsed() >= self.config.node_status_report_frequency);
@@ -87,14 +91,17 @@ impl NodeKeeper {
                     }
                 }
             }
-            tokio::time::sleep(self.pause(&node)).await;
+            tokio::time::sleep(self.pause(&node, &mut until_ready)).await;
         }
     }
 
-    /// A node that is not ready yet looks more often: ready is said at once.
-    fn pause(&self, node: &Node) -> Duration {
-        let ready = node.status.as_ref().is_some_and(status::is_ready);
-        if ready { self.config.node_status_update_frequency } else { Duration::from_millis(500) }
+    /// A node that is not ready yet looks more often, for ready is to be said at once and CRI has no event for it.
+    fn pause(&self, node: &Node, until_ready: &mut Backoff) -> Duration {
+        if !node.status.as_ref().is_some_and(status::is_ready) {
+            return until_ready.next_delay();
+        }
+        until_ready.reset();
+        self.config.node_status_update_frequency
     }
 
     async fn status(&self, old: Option<&NodeStatus>) -> NodeStatus {

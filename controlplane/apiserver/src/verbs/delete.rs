@@ -69,17 +69,25 @@ pub(crate) async fn delete_object(
     options: &DeleteOptions,
 ) -> Result<Reply, Status> {
     let cache = server.cache(call.kind)?;
+    let mut marked = None;
     for _ in 0..ATTEMPTS {
-        let current = cache.get(namespace, name).ok_or_else(|| call.not_found(name))?;
+        let current = match (cache.get(namespace, name), &marked) {
+            (Some(current), None) => current,
+            (Some(current), Some(marked)) if object::uid(&current.value()) == object::uid(marked) => current,
+            // who saw the mark, a kubelet, was faster: it is deleted as it was asked
+            (_, Some(marked)) => return Ok(gone(call, marked.clone())),
+            (None, None) => return Err(call.not_found(name)),
+        };
         let old = current.value();
         admit(server, call, namespace, name, &old, options.dry_run).await?;
         let plan = plan(&old, call.kind, options, Timestamp::now())?;
         if options.dry_run {
             return Ok(dry_run(call, plan, old));
         }
-        match carry_out(server, call, &current, plan).await {
+        match carry_out(server, call, &current, plan, &mut marked).await {
             Ok(reply) => return Ok(reply),
             Err(CommitError::Conflict(_)) if options.resource_version.is_none() => {}
+            Err(CommitError::Conflict(_) | CommitError::Gone) if marked.is_some() => {}
             Err(error) => return Err(write::commit_error(call, name, error)),
         }
     }
@@ -115,18 +123,26 @@ fn dry_run(call: &Call, plan: Plan, old: Value) -> Reply {
     }
 }
 
-async fn carry_out(server: &ApiServer, call: &Call, current: &Arc<Stored>, plan: Plan) -> Result<Reply, CommitError> {
+/// `marked` becomes the object as it was marked, where it is to go at once.
+async fn carry_out(
+    server: &ApiServer,
+    call: &Call,
+    current: &Arc<Stored>,
+    plan: Plan,
+    marked: &mut Option<Value>,
+) -> Result<Reply, CommitError> {
     let Ok(cache) = server.cache(call.kind) else { return Err(CommitError::Gone) };
     let (namespace, name) = (current.namespace.as_ref(), current.name.as_ref());
-    let keep = |marked: &Value| write::bytes(call, marked).map_err(|_| CommitError::Gone);
+    let keep = |value: &Value| write::bytes(call, value).map_err(|_| CommitError::Gone);
     match plan {
         Plan::Already => Ok(Reply::Stored { code: 200, object: current.clone() }),
-        Plan::Mark(marked) => {
-            let stored = cache.update(namespace, name, current.revision, keep(&marked)?).await?;
+        Plan::Mark(value) => {
+            let stored = cache.update(namespace, name, current.revision, keep(&value)?).await?;
             Ok(Reply::Stored { code: 200, object: stored })
         }
-        Plan::MarkThenNow(marked) => {
-            let stored = cache.update(namespace, name, current.revision, keep(&marked)?).await?;
+        Plan::MarkThenNow(value) => {
+            let stored = cache.update(namespace, name, current.revision, keep(&value)?).await?;
+            *marked = Some(stored.value());
             finish(server, call, &stored).await
         }
         Plan::Now => finish(server, call, current).await,

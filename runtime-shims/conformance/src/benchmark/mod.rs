@@ -10,7 +10,7 @@ mod table;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -24,6 +24,9 @@ use crate::run::sweep;
 use figures::{Figures, Lives};
 
 pub use figures::Comparison;
+
+/// The kernel takes networks down after the call that ends them: nobody is to meet what is left of the one before.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// How much is measured.
 #[derive(Debug)]
@@ -76,8 +79,9 @@ async fn measure(all: &mut [Measured], options: &Options, told: &mut impl FnMut(
         one.live(1, 1).await?;
     }
     told(&format!("one at a time: {} pods each", options.lives));
-    for _ in 0..options.lives {
-        for one in &mut *all {
+    for round in 0..options.lives {
+        for one in in_turn(all, round) {
+            tokio::time::sleep(SETTLE).await;
             let lives = one.live(1, 1).await?;
             one.figures.alone.extend(lives);
         }
@@ -86,8 +90,9 @@ async fn measure(all: &mut [Measured], options: &Options, told: &mut impl FnMut(
         told(&format!("{} at once: {} pods each", options.at_once, options.lives));
         // a round is long enough that most of it has all places taken
         let round = (options.at_once * 4).min(options.lives);
-        for _ in 0..options.lives.div_ceil(round.max(1)) {
-            for one in &mut *all {
+        for number in 0..options.lives.div_ceil(round.max(1)) {
+            for one in in_turn(all, number) {
+                tokio::time::sleep(SETTLE).await;
                 let lives = one.live(round, options.at_once).await?;
                 one.figures.together.extend(lives);
             }
@@ -100,6 +105,11 @@ async fn measure(all: &mut [Measured], options: &Options, told: &mut impl FnMut(
         }
     }
     Ok(())
+}
+
+/// Forwards and backwards by turns, so that nobody always comes after the same one.
+fn in_turn(all: &mut [Measured], round: usize) -> Box<dyn Iterator<Item = &mut Measured> + '_> {
+    if round.is_multiple_of(2) { Box::new(all.iter_mut()) } else { Box::new(all.iter_mut().rev()) }
 }
 
 impl Measured {
