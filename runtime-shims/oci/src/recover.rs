@@ -2,7 +2,7 @@
 //!
 //! Must not know: calls.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,11 +65,11 @@ async fn take_over(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<
         watch::abandon(shared, &entry.id).await;
         return Ok(());
     };
-    let known: HashSet<String> = monitor.list().await?.into_iter().map(|status| status.id).collect();
-    container::session::end_forgotten(&shared.state_of(&entry.id), &monitor, &known).await;
+    let known: HashMap<String, State> = monitor.list().await?.into_iter().map(|it| (it.id, it.state)).collect();
+    container::session::end_forgotten(&shared.state_of(&entry.id), &monitor, known.keys()).await;
     watch::follow(shared, entry.id.clone(), &monitor).await?;
     for container in shared.containers_of(&entry.id) {
-        settle_half_started(shared, &container, known.contains(&container.id)).await;
+        settle_half_started(shared, &container, known.get(&container.id)).await;
     }
     Ok(())
 }
@@ -84,14 +84,17 @@ async fn launched(monitor: &Monitor) {
     }
 }
 
-/// A start that was under way when the runtime ended was never acknowledged: it has failed.
-async fn settle_half_started(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>, known: bool) {
-    let record = entry.now();
-    match record.state() {
-        ContainerState::ContainerCreated if known => {
-            container::fail_start(shared, entry, "the runtime was ended while it was started").await;
+/// A start that was under way when the runtime ended was never acknowledged: it is brought to its end.
+async fn settle_half_started(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>, known: Option<&State>) {
+    match (entry.now().state(), known) {
+        (ContainerState::ContainerCreated, Some(State::Running { pid })) => {
+            container::finish_start(shared, entry, *pid).await;
         }
-        ContainerState::ContainerRunning if !known => watch::ended_unseen(shared, entry).await,
+        (ContainerState::ContainerCreated, Some(State::Exited { exit, .. })) => {
+            let (end, at) = watch::seen(exit);
+            container::ended_start(shared, entry, end, at).await;
+        }
+        (ContainerState::ContainerRunning, None) => watch::ended_unseen(shared, entry).await,
         _ => {}
     }
 }

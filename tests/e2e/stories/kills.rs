@@ -54,13 +54,13 @@ pub fn killing_pintle_under_load_loses_nothing(cluster: &mut Cluster) {
         cluster.up();
         let took = started.elapsed();
         let acknowledged: usize = (0..WRITERS).map(|writer| compare(cluster, &dir, writer)).sum();
+        cluster.sh("kubectl get configmap -o name | grep cargo- | xargs -r kubectl delete");
         assert_eq!(containers(cluster), steady, "containers that nobody touched");
         settled(cluster);
         println!("       kill {round}: {acknowledged} acknowledged writes are there, up again in {took:.1?}");
     }
     cluster.sh("kubectl delete deployment steady load-0 load-1 load-2 --wait");
-    cluster.sh("kubectl delete configmap load-0 load-1 load-2");
-    cluster.sh("kubectl get configmap -o name | grep cargo- | xargs -r kubectl delete");
+    cluster.sh("kubectl delete configmap load-0 load-1 load-2 --ignore-not-found");
     settled(cluster);
 }
 
@@ -123,7 +123,6 @@ fn come_and_gone(cluster: &Cluster, dir: &Path, writer: usize) -> usize {
         assert!(found || has("?", n), "cargo-{writer}-{n} was made, and is lost");
         assert!(!found || !has("-", n), "cargo-{writer}-{n} was deleted, and is there");
     }
-    cluster.sh("kubectl get configmap -o name | grep cargo- | xargs -r kubectl delete");
     kept.iter().filter(|line| !line.starts_with('?')).count()
 }
 

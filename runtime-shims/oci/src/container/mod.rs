@@ -18,6 +18,6 @@ pub use create::create;
 pub use exec::exec_sync;
 pub use exit::exited;
 pub use remove::{discard, remove};
-pub use start::{fail_start, start};
+pub use start::{ended_start, finish_start, start};
 pub use stop::stop;
 pub use update::{reopen_log, update};

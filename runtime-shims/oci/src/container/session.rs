@@ -2,7 +2,6 @@
 //!
 //! Must not know: where the streams lead.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -29,8 +28,8 @@ use crate::state::{Container, Entry};
 const COMMAND: &str = "exec-";
 
 /// Ends commands of an earlier runtime, of which nobody will hear, and removes their files from a sandbox's state.
-pub async fn end_forgotten(state: &Path, monitor: &Monitor, known: &HashSet<String>) {
-    for id in known.iter().filter(|id| id.starts_with(COMMAND)) {
+pub async fn end_forgotten<'a>(state: &Path, monitor: &Monitor, known: impl Iterator<Item = &'a String>) {
+    for id in known.filter(|id| id.starts_with(COMMAND)) {
         // it may have ended, and is then only forgotten
         let _ = monitor.signal(id, nix::libc::SIGKILL.unsigned_abs()).await;
         let _ = monitor.forget(id).await;

@@ -34,12 +34,39 @@ pub async fn start(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>) -> Resul
     Ok(())
 }
 
-/// A start that somebody else began has failed.
-pub async fn fail_start(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>, why: &str) {
+/// Goes on with a start that an earlier runtime began: the OCI runtime has created the container, whose first process is
+/// `pid`. Its program may run already; nobody was told.
+pub async fn finish_start(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>, pid: u32) {
+    let _turn = entry.turn().await;
+    if lifecycle::may_start(&entry.now()).is_err() {
+        return;
+    }
+    let begun = async {
+        let launcher = shared.launcher(&shared.sandboxes.get(&entry.now().sandbox_id)?.now().handler)?;
+        match launcher.start(&entry.id).await {
+            Err(_) if launcher.is_running(&entry.id).await => Ok(()),
+            started => started.map_err(crate::error::Error::from),
+        }
+    };
+    match begun.await {
+        Ok(()) => entry.note(|record| runs(record, pid, clock::now())),
+        Err(error) => super::exit::settle(shared, entry, End::not_started(error.to_string()), clock::now()).await,
+    }
+}
+
+/// A start that an earlier runtime began has ended already.
+pub async fn ended_start(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>, end: End, at: i64) {
     let _turn = entry.turn().await;
     if lifecycle::may_start(&entry.now()).is_ok() {
-        super::exit::settle(shared, entry, End::not_started(why.to_owned()), clock::now()).await;
+        entry.note(|record| record.started_at = at);
+        super::exit::settle(shared, entry, end, at).await;
     }
+}
+
+fn runs(record: &mut Container, pid: u32, started_at: i64) {
+    record.pid = pid;
+    record.started_at = started_at;
+    record.state = ContainerState::ContainerRunning.into();
 }
 
 async fn run(
@@ -68,12 +95,7 @@ async fn run(
     launcher.start(&entry.id).await.context("starting the container's program")?;
     // not before: what is said to run must run its program, whenever this process is ended. The monitor may have told of
     // the end already, which waits for its turn
-    entry.change(|record| {
-        record.pid = pid;
-        record.started_at = started_at;
-        record.state = ContainerState::ContainerRunning.into();
-    })?;
-    Ok(())
+    Ok(entry.change(|record| runs(record, pid, started_at))?)
 }
 
 /// Of what the OCI runtime wrote, its message alone.

@@ -83,6 +83,13 @@ impl Launcher {
         self.run(&["start", id], None).await.map(drop)
     }
 
+    /// Whether a container's own program runs, as far as the OCI runtime can tell.
+    pub async fn is_running(&self, id: &str) -> bool {
+        let told = self.run(&["state", id], None).await.unwrap_or_default();
+        let state: serde_json::Value = serde_json::from_slice(&told).unwrap_or_default();
+        state["status"] == "running"
+    }
+
     /// Removes what is left of a container; none left is no error.
     pub async fn delete(&self, id: &str) -> anyhow::Result<()> {
         if !self.root.join(id).exists() {

@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 use crate::runtime::Shared;
 use crate::state::{Entry, Sandbox, VERSION};
 
+/// The kernel's bound.
+const LONGEST_HOST_NAME: usize = 64;
+
 /// Makes a sandbox; its ID.
 pub async fn run(shared: &Arc<Shared>, request: v1::RunPodSandboxRequest) -> Result<String> {
     let config = request.config.ok_or_else(|| Error::Invalid("config is missing".into()))?;
@@ -26,6 +29,9 @@ pub async fn run(shared: &Arc<Shared>, request: v1::RunPodSandboxRequest) -> Res
     }
     shared.launcher(&request.runtime_handler)?;
     let own = sandbox_namespaces(&config)?;
+    if own.uts && pintle_bundle::hostname(&config, &shared.host).len() > LONGEST_HOST_NAME {
+        return Err(Error::Invalid(format!("hostname is longer than {LONGEST_HOST_NAME} bytes")));
+    }
     let ports = ports(&config)?;
     let id = crate::plan::id(rand::random());
     // its containers' cgroups will be there

@@ -31,8 +31,13 @@ pub async fn follow(shared: &Arc<Shared>, sandbox: String, monitor: &Monitor) ->
 }
 
 async fn ended(shared: Arc<Shared>, entry: Arc<Entry<Container>>, exit: Exit) {
-    let at = i64::try_from(exit.at_ns).unwrap_or(i64::MAX);
-    container::exited(&shared, &entry, End::seen(code(&exit), exit.oom), at).await;
+    let (end, at) = seen(&exit);
+    container::exited(&shared, &entry, end, at).await;
+}
+
+/// An exit as a monitor tells it, and when it was.
+pub fn seen(exit: &Exit) -> (End, i64) {
+    (End::seen(code(exit), exit.oom), i64::try_from(exit.at_ns).unwrap_or(i64::MAX))
 }
 
 fn code(exit: &Exit) -> i32 {
@@ -65,9 +70,9 @@ pub async fn abandon(shared: &Arc<Shared>, sandbox: &str) {
 
 /// A container whose monitor does not know it has ended, as its exit file says where there is one.
 pub async fn ended_unseen(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>) {
-    let seen = pintle_monitor::read_exit_file(&entry.dir().join("exit")).ok();
-    let (end, at) = match seen {
-        Some(exit) => (End::seen(code(&exit), exit.oom), i64::try_from(exit.at_ns).unwrap_or(i64::MAX)),
+    let kept = pintle_monitor::read_exit_file(&entry.dir().join("exit")).ok();
+    let (end, at) = match kept {
+        Some(exit) => seen(&exit),
         None => (End::unseen("nobody saw how it ended: the monitor of its sandbox was gone"), crate::clock::now()),
     };
     container::exited(shared, entry, end, at).await;
