@@ -49,7 +49,7 @@ impl Node {
 
     pub async fn start(&mut self) {
         let log = File::options().create(true).append(true).open(log_file()).expect("a log");
-        let mut command = Command::new(program());
+        let mut command = Command::new(pintle());
         command.args(["runtime", "--log", "info,pintle_oci=debug"]);
         command.args(["--handler", &format!("runc={}", program("runc").display())]);
         // `RUNTIME_OCI=/usr/sbin/runc cargo test …` tells the stories with another OCI runtime
@@ -107,7 +107,7 @@ impl Node {
 }
 
 /// Pintle; `RUNTIME_PROGRAM=target/release/pintle cargo test …` tells the stories with another build of it.
-pub fn program() -> PathBuf {
+pub fn pintle() -> PathBuf {
     std::env::var_os("RUNTIME_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_pintle").into(), PathBuf::from)
 }
 

@@ -9,7 +9,7 @@ use pintle_cri::v1;
 
 use super::Story;
 use crate::isolation::SCRATCH;
-use crate::node::{Node, program};
+use crate::node::{Node, pintle};
 use crate::pods::{on_host_network, pod_config};
 
 pub const STORIES: &[(&str, Story)] =
@@ -64,7 +64,7 @@ async fn listed(node: &Node, name: &str) -> Option<bool> {
 }
 
 fn images(arguments: &[&str]) -> Output {
-    Command::new(program()).arg("images").args(arguments).output().expect("pintle")
+    Command::new(pintle()).arg("images").args(arguments).output().expect("pintle")
 }
 
 fn good(arguments: &[&str]) -> String {
