@@ -14,7 +14,7 @@ use pintle_harness::Registry;
 use pintle_harness::images::{Images, build_and_push};
 
 use crate::isolation::SCRATCH;
-use crate::others::program;
+use crate::others::installed;
 
 pub const SOCKET: &str = "/run/pintle/runtime.sock";
 /// A bound, not an expectation.
@@ -51,7 +51,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(log_file()).expect("a log");
         let mut command = Command::new(pintle());
         command.args(["runtime", "--log", "info,pintle_oci=debug"]);
-        command.args(["--handler", &format!("runc={}", program("runc").display())]);
+        command.args(["--handler", &format!("runc={}", installed("runc").display())]);
         // `RUNTIME_OCI=/usr/sbin/runc cargo test …` tells the stories with another OCI runtime
         if let Ok(other) = std::env::var("RUNTIME_OCI") {
             command.args(["--oci-runtime", &other]);

@@ -26,7 +26,7 @@ impl Other {
     /// The embedded runtime with runc in place of the launcher.
     pub async fn with_runc() -> Self {
         let dir = folder("with-runc");
-        let runc = program("runc").display().to_string();
+        let runc = installed("runc").display().to_string();
         let mut other = Self { socket: dir.join("runtime.sock"), programs: Vec::new() };
         other.pintle(&dir, &["--oci-runtime", &runc, "--monitors-cgroup", "/others-monitors"]).await;
         other
@@ -51,7 +51,7 @@ impl Other {
     }
 
     async fn pintle(&mut self, dir: &Path, arguments: &[&str]) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pintle"));
+        let mut command = Command::new(crate::node::program());
         command.args(["runtime", "--log", "info"]).args(arguments).arg("--listen").arg(&self.socket);
         command.arg("--root").arg(dir.join("root")).arg("--state").arg(dir.join("state"));
         command.arg("--cni-conf-dir").arg(dir.join("net.d")).arg("--cni-bin-dir").arg(dir.join("bin"));
@@ -61,7 +61,7 @@ impl Other {
     async fn start_containerd(&mut self, dir: &Path, disabled: &str) {
         let file = dir.join("config.toml");
         fs::write(&file, configuration(dir, disabled)).expect("a configuration");
-        let mut command = Command::new(program("containerd"));
+        let mut command = Command::new(installed("containerd"));
         command.arg("--config").arg(file);
         self.start(command, &dir.join("containerd.log")).await;
     }
@@ -95,12 +95,14 @@ fn folder(name: &str) -> PathBuf {
         fs::create_dir_all(dir.join(below)).expect("a folder");
     }
     fs::write(dir.join("net.d/10-others.conflist"), NETWORK).expect("a network");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pintle"), dir.join("bin/pintle-cni")).expect("the plugin");
+    for plugin in ["pintle-cni", "loopback"] {
+        std::os::unix::fs::symlink(crate::node::program(), dir.join("bin").join(plugin)).expect("a plugin");
+    }
     dir
 }
 
 /// A program that the tests need: `make test` installs its package.
-pub fn program(name: &str) -> PathBuf {
+pub fn installed(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     let found = folders.map(|dir| dir.join(name)).find(|path| path.exists());

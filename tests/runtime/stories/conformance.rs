@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Story;
 use crate::isolation::SCRATCH;
-use crate::node::{Node, SOCKET};
+use crate::node::{Node, SOCKET, program};
 use crate::others::Other;
 
 pub const STORIES: &[(&str, Story)] = &[
@@ -35,7 +35,7 @@ const MAY_LACK: &[&str] = &[
 /// Runs the suite; what it says of each test.
 fn suite(socket: &Path, arguments: &[&str]) -> Vec<Value> {
     let report = Path::new(SCRATCH).join("conformance.json");
-    let run = Command::new(env!("CARGO_BIN_EXE_pintle"))
+    let run = Command::new(program())
         .args(["runtime-conformance", "--runtime-endpoint", &format!("unix://{}", socket.display()), "--report-json"])
         .arg(&report)
         .args(arguments)
@@ -83,8 +83,7 @@ async fn on_containerd() {
 }
 
 /// What the shim over containerd's own API does not show yet; whoever mends one takes it from here.
-const NOT_YET: &str =
-    "^(runtime/verbose|runtime/container-events|stats/pod|stats/pod-network|resources/oom-killed|request/empty)$";
+const NOT_YET: &str = "^(runtime/verbose|runtime/(container|sandbox)-events|runtime/event-.*|stats/pod|stats/pod-network|resources/oom-killed|request/empty)$";
 
 async fn on_native_containerd() {
     let other = Other::native_containerd().await;

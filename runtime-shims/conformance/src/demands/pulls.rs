@@ -308,10 +308,13 @@ async fn remove_unknown(bench: &Bench) -> anyhow::Result<()> {
 }
 
 async fn file_system_counts(bench: &Bench) -> anyhow::Result<()> {
-    let answer = bench.image_service().image_fs_info(v1::ImageFsInfoRequest {}).await?.into_inner();
-    let first = answer.image_filesystems.first().context("no file system")?;
-    ensure!(first.timestamp > 0, "timestamp is {}", first.timestamp);
-    ensure!(first.inodes_used.is_some_and(|used| used.value > 0), "inodes_used is {:?}", first.inodes_used);
-    ensure!(first.used_bytes.is_some_and(|used| used.value > 0), "used_bytes is {:?}", first.used_bytes);
-    Ok(())
+    let counted = async || {
+        let answer = bench.image_service().image_fs_info(v1::ImageFsInfoRequest {}).await?.into_inner();
+        let first = answer.image_filesystems.first().context("no file system")?;
+        ensure!(first.timestamp > 0, "timestamp is {}", first.timestamp);
+        let (inodes, bytes) =
+            (first.inodes_used.context("no inodes_used")?, first.used_bytes.context("no used_bytes")?);
+        Ok(inodes.value > 0 && bytes.value > 0)
+    };
+    bench.until("inodes and bytes are counted", counted).await
 }
