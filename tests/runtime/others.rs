@@ -51,7 +51,7 @@ impl Other {
     }
 
     async fn pintle(&mut self, dir: &Path, arguments: &[&str]) {
-        let mut command = Command::new(crate::node::program());
+        let mut command = Command::new(crate::node::pintle());
         command.args(["runtime", "--log", "info"]).args(arguments).arg("--listen").arg(&self.socket);
         command.arg("--root").arg(dir.join("root")).arg("--state").arg(dir.join("state"));
         command.arg("--cni-conf-dir").arg(dir.join("net.d")).arg("--cni-bin-dir").arg(dir.join("bin"));
@@ -96,7 +96,7 @@ fn folder(name: &str) -> PathBuf {
     }
     fs::write(dir.join("net.d/10-others.conflist"), NETWORK).expect("a network");
     for plugin in ["pintle-cni", "loopback"] {
-        std::os::unix::fs::symlink(crate::node::program(), dir.join("bin").join(plugin)).expect("a plugin");
+        std::os::unix::fs::symlink(crate::node::pintle(), dir.join("bin").join(plugin)).expect("a plugin");
     }
     dir
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Story;
 use crate::isolation::SCRATCH;
-use crate::node::{Node, SOCKET, program};
+use crate::node::{Node, SOCKET, pintle};
 use crate::others::Other;
 
 pub const STORIES: &[(&str, Story)] = &[
@@ -35,7 +35,7 @@ const MAY_LACK: &[&str] = &[
 /// Runs the suite; what it says of each test.
 fn suite(socket: &Path, arguments: &[&str]) -> Vec<Value> {
     let report = Path::new(SCRATCH).join("conformance.json");
-    let run = Command::new(program())
+    let run = Command::new(pintle())
         .args(["runtime-conformance", "--runtime-endpoint", &format!("unix://{}", socket.display()), "--report-json"])
         .arg(&report)
         .args(arguments)
