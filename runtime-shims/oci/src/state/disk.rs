@@ -1,4 +1,5 @@
-//! Records as files: `<dir>/<id>/record`, replaced as a whole.
+//! Records as files: `<dir>/<id>/record`, replaced as a whole; each begins with its length, since protobuf that is cut short
+//! may read as less.
 //!
 //! Nothing is flushed to the disk: no sandbox outlives its machine, and a killed process loses nothing that it wrote.
 //! Must not know: what is in a record.
@@ -21,7 +22,7 @@ pub fn write<R: Record>(dir: &Path, record: &R) -> io::Result<()> {
 
 fn replace<R: Record>(dir: &Path, record: &R) -> io::Result<()> {
     let new = dir.join(NEW);
-    let bytes = record.encode_to_vec();
+    let bytes = record.encode_length_delimited_to_vec();
     match fs::write(&new, &bytes) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(dir)?;
@@ -35,7 +36,7 @@ fn replace<R: Record>(dir: &Path, record: &R) -> io::Result<()> {
 /// The record in a folder; `None` where there is none that can be read (the machine lost its power).
 pub fn read<R: Record>(dir: &Path) -> Option<R> {
     let bytes = fs::read(dir.join(FILE)).ok()?;
-    let record = R::decode(bytes.as_slice()).ok()?;
+    let record = R::decode_length_delimited(bytes.as_slice()).ok()?;
     (dir.file_name()?.to_str()? == record.id()).then_some(record)
 }
 
@@ -60,7 +61,9 @@ mod tests {
         let dir = root.path().join("a");
         write(&dir, &Sandbox { id: "a".into(), handler: "runc".into(), ..Sandbox::default() }).unwrap();
         let bytes = fs::read(dir.join(FILE)).unwrap();
-        fs::write(dir.join(FILE), &bytes[..bytes.len() - 2]).unwrap();
-        assert_eq!(read::<Sandbox>(&dir), None);
+        for length in 0..bytes.len() {
+            fs::write(dir.join(FILE), &bytes[..length]).unwrap();
+            assert_eq!(read::<Sandbox>(&dir), None, "{length} of {} bytes", bytes.len());
+        }
     }
 }
