@@ -22,6 +22,7 @@ use crate::images::Found;
 use crate::record::{CONTAINER, ContainerRecord, SandboxRecord, State, extensions, new_id, now};
 use crate::sandbox::{invalid, spec_any};
 use crate::snapshots::text_of;
+use crate::tasks::kills;
 
 const RESOURCES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 /// A seccomp profile or CDI specification beyond this is no profile.
@@ -46,10 +47,16 @@ impl Inner {
         pod: &PodSandboxConfig,
     ) -> Result<String, Status> {
         let sandbox: SandboxRecord = self.get(sandbox_id).await?;
+        if config.metadata.as_ref().is_none_or(|metadata| metadata.name.is_empty()) {
+            return Err(Status::invalid_argument("the container has no metadata.name"));
+        }
         if !self.sandbox_ready(&sandbox).await? {
             return Err(Status::failed_precondition(format!("sandbox container {sandbox_id:?} is not running")));
         }
         let asked = config.image.clone().unwrap_or_default().image;
+        if asked.is_empty() {
+            return Err(Status::invalid_argument("the container names no image"));
+        }
         let image = self.image(&asked).await?;
         let image = image.ok_or_else(|| Status::not_found(format!("failed to resolve image {asked:?}: not found")))?;
         let id = new_id();
@@ -92,6 +99,7 @@ impl Inner {
         let name = config.image.clone().unwrap_or_default().image;
         let container = self.container(id, CONTAINER, &name, spec_any(&spec)?, extensions(&config, &state)?);
         let create = CreateContainerRequest { container: Some(container) };
+        self.told.belongs(id, &sandbox.id, false);
         self.client.containers().create(lease.request(create)).await.during("failed to create containerd container")?;
         Ok(())
     }
@@ -188,7 +196,10 @@ impl Inner {
         self.kill_task(id).await?;
         self.delete_task(id).await?;
         let delete = DeleteContainerRequest { id: id.to_owned() };
-        self.client.containers().delete(request(delete)).await.or_gone().during("removing a container")?;
+        let gone = self.client.containers().delete(request(delete)).await.or_gone().during("removing a container")?;
+        if gone.is_none() {
+            self.told.forget(id);
+        }
         self.remove_snapshot(id).await?;
         self.unmount_images(id).await?;
         self.config.remove_container_files(id).map_err(internal)
@@ -220,9 +231,10 @@ impl Inner {
         let pipes = self.keep_streams(record).await.map_err(internal).during("keeping a container's streams")?;
         let input = !pipes.stdin.is_empty() && !pipes.terminal;
         let mounts = self.mounts(&record.id).await?;
-        self.create_task(&record.id, mounts, pipes).await?;
+        let pid = self.create_task(&record.id, mounts, pipes).await?;
         // Before it starts: an end that is told at once must find it started.
-        self.write_state(&record.id, &State { started_at: now(), ..record.state.clone() }).await?;
+        let state = State { started_at: now(), kills: kills(pid), ..record.state.clone() };
+        self.write_state(&record.id, &state).await?;
         self.start_task(&record.id).await?;
         if input {
             // the shim's own writing end would keep the input from ever ending; the monitor's stays

@@ -1,26 +1,31 @@
-//! containerd's events: exits are recorded as they happen, and CRI's event stream is made of them.
+//! containerd's events: exits are recorded as they happen, and everything is passed on to those who follow CRI's events.
 //!
 //! Must not know: who follows.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::pin::pin;
+use std::sync::Weak;
 use std::time::Duration;
 
-use containerd_client::events::{ContainerCreate, ContainerDelete, TaskExit, TaskOom, TaskStart};
-use containerd_client::services::v1::SubscribeRequest;
+use containerd_client::events::{ContainerCreate, ContainerDelete, NamespaceUpdate, TaskExit, TaskOom, TaskStart};
+use containerd_client::services::v1::{PublishRequest, SubscribeRequest};
 use containerd_client::types::Envelope;
-use pintle_cri::v1::{ContainerConfig, ContainerEventResponse, ContainerEventType, PodSandboxConfig};
+use pintle_cri::v1::{ContainerConfig, ContainerEventType, PodSandboxConfig};
 use prost::Message;
-use tokio::sync::mpsc;
+use prost_types::Any;
 use tonic::{Status, Streaming};
 
 use crate::Inner;
-use crate::client::{During, NAMESPACE, lasting};
-use crate::record::{SandboxRecord, now};
+use crate::client::{During, NAMESPACE, lasting, request};
+use crate::record::now;
 
-const TOPICS: [&str; 5] = ["/containers/create", "/tasks/start", "/tasks/exit", "/tasks/oom", "/containers/delete"];
+/// Ours, to hear that we are heard.
+const KNOCK: &str = "/pintle/following";
+const TOPICS: [&str; 6] =
+    ["/containers/create", "/tasks/start", "/tasks/exit", "/tasks/oom", "/containers/delete", KNOCK];
 const AGAIN: Duration = Duration::from_secs(1);
-const QUEUE: usize = 256;
+/// How long a new subscription may take until it hears us.
+const HEARD_WITHIN: Duration = Duration::from_secs(30);
+const KNOCK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What happened to whom.
 #[derive(Debug, PartialEq)]
@@ -30,117 +35,86 @@ enum Happened {
 }
 
 impl Inner {
-    /// Whatever ended while nobody looked is recorded; what a killed run left half done is cleared.
+    /// Whatever ended while nobody looked is recorded; what a killed run left half done is cleared; who belongs to whom
+    /// is known again.
     pub(crate) async fn take_up(&self) -> Result<(), Status> {
+        for sandbox in self.all::<PodSandboxConfig>().await? {
+            self.told.belongs(&sandbox.id, &sandbox.id, self.sandbox_ready(&sandbox).await?);
+        }
         for container in self.all::<ContainerConfig>().await? {
-            self.settle(&container.id).await?;
+            let state = self.settle(&container.id).await?;
+            let runs = state.started_at != 0 && state.finished_at == 0;
+            self.told.belongs(&container.id, &container.state.sandbox, runs);
             crate::exec::clear(&self.config.container_state(&container.id));
         }
         Ok(())
     }
 
+    /// Follows containerd's events. containerd answers a subscription with its first event and not before, and tells in no
+    /// other way that it stands: so there is one, of ours.
     async fn follow(&self) -> Result<Streaming<Envelope>, Status> {
         let filters = TOPICS.map(|topic| format!("namespace=={NAMESPACE},topic=={topic:?}")).to_vec();
-        Ok(self.client.events().subscribe(lasting(SubscribeRequest { filters })).await?.into_inner())
+        let mut client = self.client.events();
+        let mut answer = pin!(client.subscribe(lasting(SubscribeRequest { filters })));
+        let heard = async {
+            loop {
+                tokio::select! {
+                    answer = &mut answer => return Ok(answer?.into_inner()),
+                    knocked = self.knock() => knocked?,
+                }
+            }
+        };
+        let late = |_| Status::deadline_exceeded(format!("containerd told no event within {HEARD_WITHIN:?}"));
+        tokio::time::timeout(HEARD_WITHIN, heard).await.map_err(late)?
     }
 
-    async fn record(&self, happened: Happened) -> Result<(), Status> {
+    async fn knock(&self) -> Result<(), Status> {
+        tokio::time::sleep(KNOCK_AGAIN).await;
+        let event = NamespaceUpdate { name: NAMESPACE.to_owned(), ..NamespaceUpdate::default() };
+        let event = Any { type_url: "containerd.events.NamespaceUpdate".to_owned(), value: event.encode_to_vec() };
+        let publish = PublishRequest { topic: KNOCK.to_owned(), event: Some(event) };
+        self.client.events().publish(request(publish)).await.during("telling containerd an event").map(drop)
+    }
+
+    async fn record(&self, happened: &Happened) -> Result<(), Status> {
         match happened {
-            Happened::OutOfMemory(id) => self.record_out_of_memory(&id).await,
+            Happened::OutOfMemory(id) => self.record_out_of_memory(id).await,
             Happened::Life(ContainerEventType::ContainerStoppedEvent, id) => {
-                let known = self.find::<ContainerConfig>(&id).await?.is_some();
-                if known { self.settle(&id).await.map(drop) } else { Ok(()) }
+                let known = self.find::<ContainerConfig>(id).await?.is_some();
+                if known { self.settle(id).await.map(drop) } else { Ok(()) }
             }
             Happened::Life(..) => Ok(()),
         }
     }
 
-    /// CRI's own event stream. It ends when containerd's does; a reader comes again and lists.
-    pub(crate) async fn cri_events(
-        self: Arc<Self>,
-    ) -> Result<mpsc::Receiver<Result<ContainerEventResponse, Status>>, Status> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let mut owners = HashMap::new();
-        for container in self.all::<ContainerConfig>().await? {
-            owners.insert(container.id, container.state.sandbox);
+    /// What happened is in the records before anybody hears of it.
+    async fn happened(&self, happened: Happened, at: i64) {
+        if let Err(status) = self.record(&happened).await {
+            tracing::warn!(message = status.message(), "an exit was not recorded; it is seen when it is asked for");
         }
-        tokio::spawn(async move {
-            let ended = tokio::select! {
-                _ = sender.closed() => return,
-                ended = self.pass_on(&sender, owners) => ended,
-            };
-            if let Err(status) = ended {
-                let _ = sender.send(Err(status)).await;
-            }
-        });
-        Ok(receiver)
-    }
-
-    async fn pass_on(
-        &self,
-        sender: &mpsc::Sender<Result<ContainerEventResponse, Status>>,
-        mut owners: HashMap<String, String>,
-    ) -> Result<(), Status> {
-        let mut events = self.follow().await.during("following containerd's events")?;
-        while let Some(envelope) = events.message().await? {
-            let Some(Happened::Life(kind, id)) = read(&envelope) else { continue };
-            let Some(event) = self.event(kind, id, &mut owners).await? else { continue };
-            if sender.send(Ok(event)).await.is_err() {
-                return Ok(());
-            }
+        let Happened::Life(kind, id) = happened else { return };
+        for (kind, sandbox) in self.told.lives(kind, &id) {
+            self.tell(kind, &id, &sandbox, at).await;
         }
-        Err(Status::unavailable("containerd ended the event stream"))
-    }
-
-    /// `None` for a container that is not ours.
-    async fn event(
-        &self,
-        kind: ContainerEventType,
-        id: String,
-        owners: &mut HashMap<String, String>,
-    ) -> Result<Option<ContainerEventResponse>, Status> {
-        let known = owners.get(&id).cloned();
-        let sandbox_id = match self.find::<ContainerConfig>(&id).await? {
-            Some(container) => Some(container.state.sandbox),
-            None => known.or(self.find::<PodSandboxConfig>(&id).await?.map(|sandbox| sandbox.id)),
-        };
-        let Some(sandbox_id) = sandbox_id else { return Ok(None) };
-        match kind {
-            ContainerEventType::ContainerDeletedEvent => drop(owners.remove(&id)),
-            _ => drop(owners.insert(id.clone(), sandbox_id.clone())),
-        }
-        let mut event = ContainerEventResponse { container_id: id, created_at: now(), ..Default::default() };
-        event.set_container_event_type(kind);
-        if let Some(sandbox) = self.find::<PodSandboxConfig>(&sandbox_id).await? {
-            event.containers_statuses = self.container_statuses(&sandbox).await?;
-            event.pod_sandbox_status = Some(self.sandbox_status(&sandbox).await?);
-        }
-        Ok(Some(event))
-    }
-
-    async fn container_statuses(
-        &self,
-        sandbox: &SandboxRecord,
-    ) -> Result<Vec<pintle_cri::v1::ContainerStatus>, Status> {
-        let mut statuses = Vec::new();
-        for container in self.containers_of(&sandbox.id).await? {
-            statuses.push(self.container_status(&container).await?);
-        }
-        Ok(statuses)
     }
 }
 
-/// Records exits until the runtime is dropped, over reconnections.
-pub async fn record_exits(runtime: Weak<Inner>) {
+/// Records what happens until the runtime is dropped, over reconnections.
+pub async fn record_all(runtime: Weak<Inner>) {
     while let Some(inner) = runtime.upgrade() {
         let events = inner.follow().await;
         // Between two streams something may have ended.
         let taken = inner.take_up().await;
+        let told = inner.told.clone();
         drop(inner);
         let outcome = match (events, taken) {
-            (Ok(events), Ok(())) => each(&runtime, events).await,
+            (Ok(events), Ok(())) => {
+                told.stand();
+                each(&runtime, events).await
+            }
             (Err(status), _) | (_, Err(status)) => Err(status),
         };
+        told.fall("containerd's events were lost for a while: list, and follow again");
         if let Err(status) = outcome {
             tracing::debug!(message = status.message(), "containerd's events are followed again");
         }
@@ -151,12 +125,17 @@ pub async fn record_exits(runtime: Weak<Inner>) {
 async fn each(runtime: &Weak<Inner>, mut events: Streaming<Envelope>) -> Result<(), Status> {
     while let Some(envelope) = events.message().await? {
         let Some(inner) = runtime.upgrade() else { return Ok(()) };
-        let Some(happened) = read(&envelope) else { continue };
-        if let Err(status) = inner.record(happened).await {
-            tracing::warn!(message = status.message(), "an exit was not recorded; it is seen when it is asked for");
+        if let Some(happened) = read(&envelope) {
+            inner.happened(happened, time(&envelope)).await;
         }
     }
     Ok(())
+}
+
+/// Nanoseconds since 1970.
+fn time(envelope: &Envelope) -> i64 {
+    let told = envelope.timestamp.map(|at| at.seconds.saturating_mul(1_000_000_000).saturating_add(at.nanos.into()));
+    told.unwrap_or_else(now)
 }
 
 /// `None` for what concerns no container's life, such as the end of an exec.
@@ -179,8 +158,6 @@ fn read(envelope: &Envelope) -> Option<Happened> {
 
 #[cfg(test)]
 mod tests {
-    use prost_types::Any;
-
     use super::*;
 
     fn envelope(topic: &str, event: &impl Message) -> Envelope {

@@ -22,6 +22,7 @@ mod status;
 mod streaming;
 mod streams;
 mod tasks;
+mod told;
 mod volumes;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -68,6 +69,7 @@ pub(crate) struct Inner {
     host: Host,
     images: images::Known,
     streaming: Server,
+    told: told::Told,
     /// Held while what happened to a container is recorded.
     recording: tokio::sync::Mutex<()>,
     /// The pods (UID, attempt) whose sandboxes are being made.
@@ -95,11 +97,22 @@ impl Runtime {
         let streaming = Server::start(loopback, std::future::pending()).await?;
         let inner = Arc::new_cyclic(|this| {
             let this = this.clone();
-            Inner { config, client, network, host, images, streaming, recording, making: Default::default(), this }
+            Inner {
+                config,
+                client,
+                network,
+                host,
+                images,
+                streaming,
+                told: told::Told::default(),
+                recording,
+                making: Default::default(),
+                this,
+            }
         });
         inner.ensure_sandbox_image().await.context("importing the sandbox image")?;
         inner.take_up().await.context("taking up the containers of an earlier run")?;
-        tokio::spawn(events::record_exits(Arc::downgrade(&inner)));
+        tokio::spawn(events::record_all(Arc::downgrade(&inner)));
         Ok(Self { inner })
     }
 

@@ -8,9 +8,9 @@ use pintle_cri::metrics::{self, Cgroup, Reading};
 use pintle_cri::v1::{ContainerMetrics, PodSandboxConfig, PodSandboxMetrics};
 use tonic::Status;
 
+use crate::Inner;
 use crate::client::internal;
 use crate::record::{ContainerRecord, SandboxRecord};
-use crate::{Inner, netns};
 
 impl Inner {
     /// The metrics of every sandbox that is ready and its running containers.
@@ -25,14 +25,7 @@ impl Inner {
     }
 
     async fn metrics_of(&self, sandbox: &SandboxRecord) -> Result<PodSandboxMetrics, Status> {
-        let links = match sandbox.state.netns.clone() {
-            Some(path) => tokio::task::spawn_blocking(move || netns::inside(&path, || Ok(metrics::links()?))).await,
-            None => Ok(Ok(Vec::new())),
-        };
-        let links = links.map_err(internal)?.unwrap_or_else(|error| {
-            tracing::debug!("a pod's network cannot be read: {error:#}");
-            Vec::new()
-        });
+        let links = self.links(sandbox).await?;
         let mut containers = Vec::new();
         for container in self.containers_of(&sandbox.id).await? {
             containers.extend(self.container_metrics(container).await?);

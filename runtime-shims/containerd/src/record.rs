@@ -46,6 +46,8 @@ pub struct State {
     pub image_ref: String,
     pub log_path: Option<PathBuf>,
     pub stop_signal: i32,
+    /// Where the kernel counts whom it killed for this container's memory.
+    pub kills: Option<PathBuf>,
     pub user: (u32, u32, Vec<u32>),
 }
 

@@ -129,6 +129,7 @@ impl Inner {
         let extensions = extensions(config, state)?;
         let container = self.container(id, SANDBOX, PAUSE_IMAGE, spec, extensions);
         let create = CreateContainerRequest { container: Some(container) };
+        self.told.belongs(id, id, false);
         self.client.containers().create(lease.request(create)).await.during("failed to create containerd container")?;
         Ok(())
     }
@@ -167,7 +168,10 @@ impl Inner {
         self.delete_task(id).await?;
         self.leave_network(id).await?;
         let delete = DeleteContainerRequest { id: id.to_owned() };
-        self.client.containers().delete(request(delete)).await.or_gone().during("removing a sandbox")?;
+        let gone = self.client.containers().delete(request(delete)).await.or_gone().during("removing a sandbox")?;
+        if gone.is_none() {
+            self.told.forget(id);
+        }
         self.remove_snapshot(id).await?;
         self.config.remove_sandbox_files(id).map_err(internal)
     }

@@ -2,30 +2,27 @@
 //!
 //! Must not know: CRI's calls.
 
-use std::collections::HashMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-
+use pintle_cri::metrics::{self, Cgroup, Link, value_of};
 use pintle_cri::v1::{
-    ContainerAttributes, ContainerStats, CpuUsage, FilesystemIdentifier, FilesystemUsage, MemoryUsage, UInt64Value,
+    ContainerAttributes, ContainerStats, CpuUsage, FilesystemIdentifier, FilesystemUsage, LinuxPodSandboxStats,
+    MemoryUsage, NetworkInterfaceUsage, NetworkUsage, PodSandboxAttributes, PodSandboxStats, ProcessUsage, UInt64Value,
 };
 use tonic::Status;
 
-use crate::Inner;
-use crate::client::{During, request};
-use crate::record::{ContainerRecord, now};
-
-const CGROUPS: &str = "/sys/fs/cgroup";
+use crate::client::{During, internal, request};
+use crate::record::{ContainerRecord, SandboxRecord, now};
+use crate::{Inner, netns};
 
 /// Use of one cgroup.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Used {
-    pub cpu_nanoseconds: u64,
-    pub memory: u64,
-    pub working_set: u64,
-    pub rss: u64,
-    pub page_faults: u64,
-    pub major_page_faults: u64,
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    cpu_nanoseconds: u64,
+    memory: u64,
+    working_set: u64,
+    rss: u64,
+    page_faults: u64,
+    major_page_faults: u64,
+    processes: u64,
 }
 
 impl Inner {
@@ -38,7 +35,8 @@ impl Inner {
             labels: config.labels,
             annotations: config.annotations,
         };
-        let used = self.task(&container.id).await?.filter(|task| task.pid != 0).and_then(|task| used(task.pid));
+        let task = self.task(&container.id).await?.filter(|task| task.pid != 0);
+        let used = task.and_then(|task| Cgroup::of_process(task.pid)).and_then(|cgroup| used(&cgroup));
         let timestamp = now();
         Ok(ContainerStats {
             attributes: Some(attributes),
@@ -47,6 +45,59 @@ impl Inner {
             writable_layer: self.layer_usage(&container.id).await?,
             ..ContainerStats::default()
         })
+    }
+
+    /// Statistics of a sandbox: its cgroup's, which are those of all in it, its links', its running containers'.
+    pub async fn stats_of_pod(&self, sandbox: &SandboxRecord) -> Result<PodSandboxStats, Status> {
+        let config = sandbox.config.clone();
+        let attributes = PodSandboxAttributes {
+            id: sandbox.id.clone(),
+            metadata: config.metadata,
+            labels: config.labels,
+            annotations: config.annotations,
+        };
+        let mut linux = LinuxPodSandboxStats::default();
+        let ready = if sandbox.state.stopped { None } else { self.task(&sandbox.id).await? };
+        if let Some(pid) = ready.map(|task| task.pid).filter(|pid| *pid != 0) {
+            let has_parent = config.linux.is_some_and(|linux| !linux.cgroup_parent.is_empty());
+            // a cgroup beside those of other pods' containers is no pod's
+            let cgroup = has_parent.then(|| Cgroup::of_process(pid)).flatten();
+            if let Some(used) = cgroup.and_then(|own| used(&own.parent())) {
+                let timestamp = now();
+                linux.cpu = Some(cpu(timestamp, used));
+                linux.memory = Some(memory(timestamp, used));
+                linux.process = Some(ProcessUsage { timestamp, process_count: some(used.processes) });
+            }
+            linux.network = self.network_usage(sandbox).await?;
+        }
+        for container in self.containers_of(&sandbox.id).await? {
+            if container.state.started_at != 0 && container.state.finished_at == 0 {
+                linux.containers.push(self.stats_of(&container).await?);
+            }
+        }
+        Ok(PodSandboxStats { attributes: Some(attributes), linux: Some(linux), windows: None })
+    }
+
+    /// `None` on the host's network, whose counters are not the pod's.
+    async fn network_usage(&self, sandbox: &SandboxRecord) -> Result<Option<NetworkUsage>, Status> {
+        if sandbox.state.netns.is_none() {
+            return Ok(None);
+        }
+        let mut interfaces: Vec<_> = self.links(sandbox).await?.into_iter().map(shown).collect();
+        let default = interfaces.iter().position(|link: &NetworkInterfaceUsage| link.name == pintle_cni::INTERFACE);
+        let default_interface = default.map(|index| interfaces.remove(index));
+        Ok(Some(NetworkUsage { timestamp: now(), default_interface, interfaces }))
+    }
+
+    /// What went through a pod's links; none where they cannot be read, and none on the host's network.
+    pub async fn links(&self, sandbox: &SandboxRecord) -> Result<Vec<Link>, Status> {
+        let Some(path) = sandbox.state.netns.clone() else { return Ok(Vec::new()) };
+        let read = move || netns::inside(&path, || Ok(metrics::links()?));
+        let links = tokio::task::spawn_blocking(read).await.map_err(internal)?;
+        Ok(links.unwrap_or_else(|error| {
+            tracing::debug!("a pod's network cannot be read: {error:#}");
+            Vec::new()
+        }))
     }
 
     async fn layer_usage(&self, key: &str) -> Result<Option<FilesystemUsage>, Status> {
@@ -71,110 +122,58 @@ impl Inner {
     }
 }
 
-pub fn cpu(timestamp: i64, used: Used) -> CpuUsage {
-    let usage_core_nano_seconds = Some(UInt64Value { value: used.cpu_nanoseconds });
-    CpuUsage { timestamp, usage_core_nano_seconds, ..CpuUsage::default() }
+fn shown(link: Link) -> NetworkInterfaceUsage {
+    NetworkInterfaceUsage {
+        name: link.name,
+        rx_bytes: some(link.received.bytes),
+        rx_errors: some(link.received.errors),
+        tx_bytes: some(link.sent.bytes),
+        tx_errors: some(link.sent.errors),
+    }
 }
 
-pub fn memory(timestamp: i64, used: Used) -> MemoryUsage {
-    let value = |value| Some(UInt64Value { value });
+fn cpu(timestamp: i64, used: Used) -> CpuUsage {
+    CpuUsage { timestamp, usage_core_nano_seconds: some(used.cpu_nanoseconds), ..CpuUsage::default() }
+}
+
+fn memory(timestamp: i64, used: Used) -> MemoryUsage {
     MemoryUsage {
         timestamp,
-        working_set_bytes: value(used.working_set),
-        usage_bytes: value(used.memory),
-        rss_bytes: value(used.rss),
-        page_faults: value(used.page_faults),
-        major_page_faults: value(used.major_page_faults),
+        working_set_bytes: some(used.working_set),
+        usage_bytes: some(used.memory),
+        rss_bytes: some(used.rss),
+        page_faults: some(used.page_faults),
+        major_page_faults: some(used.major_page_faults),
         ..MemoryUsage::default()
     }
 }
 
+fn some(value: u64) -> Option<UInt64Value> {
+    Some(UInt64Value { value })
+}
+
 fn unsigned(value: i64) -> Option<UInt64Value> {
-    Some(UInt64Value { value: value.try_into().unwrap_or_default() })
+    some(value.try_into().unwrap_or_default())
 }
 
-/// Use of the cgroup of a process.
-pub fn used(pid: u32) -> Option<Used> {
-    let membership = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    match folders(&membership) {
-        Folders::V2(dir) => v2(&dir),
-        Folders::V1 { cpu, memory } => v1(&cpu, &memory),
-    }
-}
-
-#[derive(Debug, PartialEq)]
-enum Folders {
-    V1 { cpu: PathBuf, memory: PathBuf },
-    V2(PathBuf),
-}
-
-/// `4:cpu,cpuacct:/pod/c` lines of v1 hierarchies come before `0::/pod/c`, which alone is v2.
-fn folders(membership: &str) -> Folders {
-    let of = |wanted: &str| {
-        membership.lines().find_map(|line| {
-            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            let has = controllers.split(',').any(|name| name == wanted);
-            has.then(|| Path::new(CGROUPS).join(wanted).join(path.trim_start_matches('/')))
-        })
+/// Use of a cgroup; `None` where there is none.
+fn used(cgroup: &Cgroup) -> Option<Used> {
+    let unified = cgroup.is_v2();
+    let stat = cgroup.text("memory", "memory.stat");
+    let field = |v1: &str, v2: &str| value_of(&stat, if unified { v2 } else { v1 }).unwrap_or_default();
+    let memory = cgroup.number("memory", if unified { "memory.current" } else { "memory.usage_in_bytes" })?;
+    let cpu_nanoseconds = if unified {
+        value_of(&cgroup.text("cpu", "cpu.stat"), "usage_usec")?.saturating_mul(1000)
+    } else {
+        cgroup.number("cpuacct", "cpuacct.usage")?
     };
-    match (of("cpuacct"), of("memory")) {
-        (Some(cpu), Some(memory)) => Folders::V1 { cpu, memory },
-        _ => {
-            let path = membership.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-            Folders::V2(Path::new(CGROUPS).join(path))
-        }
-    }
-}
-
-fn v1(cpu: &Path, memory: &Path) -> Option<Used> {
-    let stat = table(&memory.join("memory.stat"))?;
-    let usage = number(&memory.join("memory.usage_in_bytes"))?;
-    let field = |name: &str| stat.get(name).copied().unwrap_or_default();
     Some(Used {
-        cpu_nanoseconds: number(&cpu.join("cpuacct.usage"))?,
-        memory: usage,
-        working_set: usage.saturating_sub(field("total_inactive_file")),
-        rss: field("total_rss"),
-        page_faults: field("total_pgfault"),
-        major_page_faults: field("total_pgmajfault"),
+        cpu_nanoseconds,
+        memory,
+        working_set: memory.saturating_sub(field("total_inactive_file", "inactive_file")),
+        rss: field("total_rss", "anon"),
+        page_faults: field("total_pgfault", "pgfault"),
+        major_page_faults: field("total_pgmajfault", "pgmajfault"),
+        processes: cgroup.number("pids", "pids.current").unwrap_or_default(),
     })
-}
-
-fn v2(dir: &Path) -> Option<Used> {
-    let (stat, cpu) = (table(&dir.join("memory.stat"))?, table(&dir.join("cpu.stat"))?);
-    let usage = number(&dir.join("memory.current"))?;
-    let field = |name: &str| stat.get(name).copied().unwrap_or_default();
-    Some(Used {
-        cpu_nanoseconds: cpu.get("usage_usec").copied().unwrap_or_default().saturating_mul(1000),
-        memory: usage,
-        working_set: usage.saturating_sub(field("inactive_file")),
-        rss: field("anon"),
-        page_faults: field("pgfault"),
-        major_page_faults: field("pgmajfault"),
-    })
-}
-
-fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-fn table(path: &Path) -> Option<HashMap<String, u64>> {
-    let text = fs::read_to_string(path).ok()?;
-    let row = |line: &str| line.split_once(' ').and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
-    Some(text.lines().filter_map(row).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_says_which_cgroups_it_is_in() {
-        let hybrid = "11:memory:/pod/c\n4:cpu,cpuacct:/pod/c\n0::/init\n";
-        let at = |path: &str| PathBuf::from(path);
-        let expected =
-            Folders::V1 { cpu: at("/sys/fs/cgroup/cpuacct/pod/c"), memory: at("/sys/fs/cgroup/memory/pod/c") };
-        assert_eq!(folders(hybrid), expected);
-        assert_eq!(folders("0::/pod/c\n"), Folders::V2(at("/sys/fs/cgroup/pod/c")));
-    }
 }

@@ -2,8 +2,11 @@
 //!
 //! Must not know: how they came to be.
 
+use std::collections::HashMap;
+
 use containerd_client::types::v1::Status as TaskStatus;
 use pintle_cri::v1::*;
+use serde_json::{Value, json};
 use tonic::Status;
 
 use crate::Inner;
@@ -138,6 +141,40 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// What is told of a sandbox where more is asked for, under the key that `crictl inspectp` shows.
+    pub async fn sandbox_info(&self, sandbox: &SandboxRecord) -> Result<HashMap<String, String>, Status> {
+        let pid = self.task(&sandbox.id).await?.map(|task| task.pid);
+        Ok(info(json!({
+            "pid": pid,
+            "runtimeHandler": sandbox.state.runtime_handler,
+            "namespaces": { "network": sandbox.state.netns },
+            "ips": sandbox.state.ips,
+            "snapshotter": self.config.snapshotter,
+            "runtimeSpec": spec(&sandbox.spec),
+        })))
+    }
+
+    /// The same of a container.
+    pub async fn container_info(&self, container: &ContainerRecord) -> Result<HashMap<String, String>, Status> {
+        let pid = self.task(&container.id).await?.map(|task| task.pid);
+        Ok(info(json!({
+            "pid": pid,
+            "sandboxID": container.state.sandbox,
+            "snapshotter": self.config.snapshotter,
+            "runtimeSpec": spec(&container.spec),
+        })))
+    }
+}
+
+fn info(value: Value) -> HashMap<String, String> {
+    HashMap::from([("info".to_owned(), value.to_string())])
+}
+
+fn spec(json: &[u8]) -> Option<Value> {
+    serde_json::from_slice(json).ok()
+}
+
 /// containerd's words for an end.
 fn reason(state: ContainerState, kept: &State) -> &'static str {
     match state {
@@ -176,9 +213,6 @@ pub fn matches_id(wanted: &str, id: &str) -> bool {
     id.starts_with(wanted)
 }
 
-pub fn has(
-    labels: &std::collections::HashMap<String, String>,
-    wanted: &std::collections::HashMap<String, String>,
-) -> bool {
+pub fn has(labels: &HashMap<String, String>, wanted: &HashMap<String, String>) -> bool {
     wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
 }

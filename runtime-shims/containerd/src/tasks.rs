@@ -2,6 +2,7 @@
 //!
 //! Must not know: CRI.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use containerd_client::services::v1::{
@@ -9,6 +10,7 @@ use containerd_client::services::v1::{
 };
 use containerd_client::types::Mount;
 use containerd_client::types::v1::{Process, Status as TaskStatus};
+use pintle_cri::metrics::{Cgroup, value_of};
 use prost_types::{Any, Timestamp};
 use tonic::{Code, Status};
 
@@ -139,6 +141,8 @@ impl Inner {
                 state.message = "the container's exit code is not known: its shim is gone".to_owned();
             }
         }
+        // containerd's own word of it may come later than the end
+        state.out_of_memory |= state.kills.as_deref().is_some_and(killed);
         self.write_state(id, &state).await?;
         // The end is recorded; a task that stays for now goes with its container.
         if let Err(status) = self.delete_task(id).await {
@@ -153,6 +157,17 @@ impl Inner {
         let Some(record): Option<ContainerRecord> = self.find(id).await? else { return Ok(()) };
         self.write_state(id, &State { out_of_memory: true, ..record.state }).await
     }
+}
+
+/// The file in which the kernel counts whom it kills for the memory of a process's cgroup.
+pub fn kills(pid: u32) -> Option<PathBuf> {
+    let cgroup = Cgroup::of_process(pid)?;
+    Some(cgroup.file("memory", if cgroup.is_v2() { "memory.events" } else { "memory.oom_control" }))
+}
+
+fn killed(counts: &Path) -> bool {
+    let text = std::fs::read_to_string(counts).unwrap_or_default();
+    value_of(&text, "oom_kill").is_some_and(|count| count > 0)
 }
 
 fn nanoseconds(time: Option<Timestamp>) -> i64 {

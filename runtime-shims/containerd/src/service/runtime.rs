@@ -2,19 +2,18 @@
 //!
 //! Must not know: images.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use pintle_cri::v1::runtime_service_server::RuntimeService;
 use pintle_cri::v1::*;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{Answers, given, pages};
 use crate::Inner;
 use crate::client::internal;
 use crate::record::{ContainerRecord, SandboxRecord, now};
-use crate::stats;
 use crate::status::{has, matches_id};
 
 /// What the CRI's version call answers beside our name (upstream's `kubeAPIVersion` and `constants.CRIVersion`).
@@ -62,35 +61,12 @@ impl Inner {
         Ok(list)
     }
 
-    async fn pod_stats(&self, sandbox: &SandboxRecord) -> Result<PodSandboxStats, Status> {
-        let config = sandbox.config.clone();
-        let attributes = PodSandboxAttributes {
-            id: sandbox.id.clone(),
-            metadata: config.metadata,
-            labels: config.labels,
-            annotations: config.annotations,
-        };
-        let filter = ContainerStatsFilter { pod_sandbox_id: sandbox.id.clone(), ..Default::default() };
-        let containers = self.filtered_stats(Some(filter)).await?;
-        let sum = |one: &dyn Fn(&ContainerStats) -> Option<u64>| containers.iter().filter_map(one).sum::<u64>();
-        let used = stats::Used {
-            cpu_nanoseconds: sum(&|it| Some(it.cpu.as_ref()?.usage_core_nano_seconds?.value)),
-            memory: sum(&|it| Some(it.memory.as_ref()?.usage_bytes?.value)),
-            working_set: sum(&|it| Some(it.memory.as_ref()?.working_set_bytes?.value)),
-            rss: sum(&|it| Some(it.memory.as_ref()?.rss_bytes?.value)),
-            ..stats::Used::default()
-        };
-        let (cpu, memory) = (Some(stats::cpu(now(), used)), Some(stats::memory(now(), used)));
-        let linux = Some(LinuxPodSandboxStats { cpu, memory, containers, ..Default::default() });
-        Ok(PodSandboxStats { attributes: Some(attributes), linux, windows: None })
-    }
-
     async fn all_pod_stats(&self, filter: Option<PodSandboxStatsFilter>) -> Result<Vec<PodSandboxStats>, Status> {
         let filter = filter.unwrap_or_default();
         let mut list = Vec::new();
         for sandbox in self.all::<PodSandboxConfig>().await? {
             if matches_id(&filter.id, &sandbox.id) && has(&sandbox.config.labels, &filter.label_selector) {
-                list.push(self.pod_stats(&sandbox).await?);
+                list.push(self.stats_of_pod(&sandbox).await?);
             }
         }
         Ok(list)
@@ -132,13 +108,15 @@ impl RuntimeService for Inner {
     }
 
     async fn pod_sandbox_status(&self, request: Request<PodSandboxStatusRequest>) -> Answer<PodSandboxStatusResponse> {
-        let sandbox: SandboxRecord = self.get(&request.into_inner().pod_sandbox_id).await?;
+        let PodSandboxStatusRequest { pod_sandbox_id, verbose } = request.into_inner();
+        let sandbox: SandboxRecord = self.get(&pod_sandbox_id).await?;
         let status = Some(self.sandbox_status(&sandbox).await?);
+        let info = if verbose { self.sandbox_info(&sandbox).await? } else { HashMap::new() };
         let mut containers_statuses = Vec::new();
         for container in self.containers_of(&sandbox.id).await? {
             containers_statuses.push(Inner::container_status(self, &container).await?);
         }
-        ok(PodSandboxStatusResponse { status, containers_statuses, timestamp: now(), ..Default::default() })
+        ok(PodSandboxStatusResponse { status, containers_statuses, timestamp: now(), info })
     }
 
     async fn list_pod_sandbox(&self, request: Request<ListPodSandboxRequest>) -> Answer<ListPodSandboxResponse> {
@@ -194,8 +172,7 @@ impl RuntimeService for Inner {
         let ContainerStatusRequest { container_id, verbose } = request.into_inner();
         let record: ContainerRecord = self.get(&container_id).await?;
         let status = Some(Inner::container_status(self, &record).await?);
-        let spec = String::from_utf8_lossy(&record.spec).into_owned();
-        let info = verbose.then(|| ("runtimeSpec".to_owned(), spec)).into_iter().collect();
+        let info = if verbose { self.container_info(&record).await? } else { HashMap::new() };
         ok(ContainerStatusResponse { status, info })
     }
 
@@ -256,7 +233,7 @@ impl RuntimeService for Inner {
 
     async fn pod_sandbox_stats(&self, request: Request<PodSandboxStatsRequest>) -> Answer<PodSandboxStatsResponse> {
         let sandbox: SandboxRecord = self.get(&request.into_inner().pod_sandbox_id).await?;
-        ok(PodSandboxStatsResponse { stats: Some(self.pod_stats(&sandbox).await?) })
+        ok(PodSandboxStatsResponse { stats: Some(self.stats_of_pod(&sandbox).await?) })
     }
 
     async fn list_pod_sandbox_stats(
@@ -309,7 +286,7 @@ impl RuntimeService for Inner {
     }
 
     async fn get_container_events(&self, _: Request<GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
-        ok(ReceiverStream::new(self.shared()?.cri_events().await?).boxed())
+        ok(self.told.follow().await?.boxed())
     }
 
     async fn list_metric_descriptors(

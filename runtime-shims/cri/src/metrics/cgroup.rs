@@ -39,6 +39,23 @@ impl Cgroup {
         matches!(self.0, Paths::V2(_))
     }
 
+    /// The cgroup above it in every hierarchy; the root is its own.
+    pub fn parent(self) -> Self {
+        let above = |path: &str| path.rsplit_once('/').map_or("", |(above, _)| above).to_owned();
+        Self(match self.0 {
+            Paths::V2(dir) => Paths::V2(dir.parent().filter(|above| above.starts_with(ROOT)).unwrap_or(&dir).into()),
+            Paths::V1(below, None) => Paths::V1(below.parent().unwrap_or(Path::new("")).into(), None),
+            Paths::V1(below, Some(paths)) => {
+                Paths::V1(below, Some(paths.into_iter().map(|(name, path)| (name, above(&path))).collect()))
+            }
+        })
+    }
+
+    /// Where a file of it is, there or not.
+    pub fn file(&self, controller: &str, file: &str) -> PathBuf {
+        self.dir(controller).join(file)
+    }
+
     fn dir(&self, controller: &str) -> PathBuf {
         match &self.0 {
             Paths::V2(dir) => dir.clone(),
@@ -51,7 +68,7 @@ impl Cgroup {
 
     /// A file's text; empty where there is none.
     pub fn text(&self, controller: &str, file: &str) -> String {
-        fs::read_to_string(self.dir(controller).join(file)).unwrap_or_default()
+        fs::read_to_string(self.file(controller, file)).unwrap_or_default()
     }
 
     pub fn number(&self, controller: &str, file: &str) -> Option<u64> {
@@ -106,6 +123,16 @@ mod tests {
         assert_eq!(cgroup.dir("memory"), Path::new("/sys/fs/cgroup/memory/pod/c"));
         assert_eq!(cgroup.dir("cpuacct"), Path::new("/sys/fs/cgroup/cpuacct/pod/d"));
         assert_eq!(read("0::/pod/c\n", true), Cgroup(Paths::V2("/sys/fs/cgroup/pod/c".into())));
+    }
+
+    #[test]
+    fn above_a_containers_cgroup_is_its_pods() {
+        let hybrid = read("11:memory:/pod/c\n2:pids:/\n", false).parent();
+        assert_eq!(hybrid.dir("memory"), Path::new("/sys/fs/cgroup/memory/pod"));
+        assert_eq!(hybrid.dir("pids"), Path::new("/sys/fs/cgroup/pids/"));
+        let unified = read("0::/pod/c\n", true).parent();
+        assert_eq!(unified, Cgroup(Paths::V2("/sys/fs/cgroup/pod".into())));
+        assert_eq!(unified.parent().parent(), Cgroup(Paths::V2("/sys/fs/cgroup".into())));
     }
 
     #[test]

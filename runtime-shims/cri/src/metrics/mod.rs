@@ -7,7 +7,7 @@ mod links;
 mod reading;
 mod table;
 
-pub use cgroup::Cgroup;
+pub use cgroup::{Cgroup, value_of};
 pub use links::{Counts, Link, links};
 pub use reading::Reading;
 
