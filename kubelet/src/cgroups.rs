@@ -1,5 +1,5 @@
 //! The cgroups above containers: `kubepods`, a level per QoS class, one per pod. v2, v1 and hybrid hosts; a host that
-//! refuses is warned about once per pod and the pod runs without the limit of its own cgroup.
+//! refuses is warned about and the pod runs without the limit of its own cgroup.
 //!
 //! Must not know: containers (the runtime makes theirs below the pod's).
 
@@ -124,16 +124,20 @@ impl Cgroups {
         }
     }
 
+    /// What the pod's cgroup is to be given.
+    pub fn limits(&self, pod: &Pod) -> PodLimits {
+        pod_limits(pod, &self.page_sizes)
+    }
+
     /// Makes the pod's cgroup and sets its limits. Under systemd the runtime makes it.
-    pub fn ensure(&self, pod: &Pod) {
+    pub fn ensure(&self, pod: &Pod, limits: &PodLimits) {
         if !self.is_ours() {
             return;
         }
         let path = join(&self.base, &parts(qos::class(pod), pod::uid(pod)).join("/"));
-        let limits = pod_limits(pod, &self.page_sizes);
         let made = match self.version {
-            Version::V2 => self.ensure_v2(&path, &limits),
-            Version::V1 => self.ensure_v1(&path, &limits),
+            Version::V2 => self.ensure_v2(&path, limits),
+            Version::V1 => self.ensure_v1(&path, limits),
         };
         if let Err(error) = made {
             tracing::warn!(pod = pod::display(pod), "the pod's cgroup has no limits of its own: {error:#}");
@@ -230,6 +234,10 @@ fn join(base: &str, path: &str) -> String {
 
 /// A cpuset has to be given cpus and memory nodes before anything may live in it.
 fn make_v1(hierarchy: &Path, path: &str, cpuset: bool) -> anyhow::Result<()> {
+    // all but the node's first pod find the levels above
+    if !cpuset && fs::create_dir(hierarchy.join(path)).is_ok() {
+        return Ok(());
+    }
     let mut here = hierarchy.to_path_buf();
     for part in Path::new(path).components() {
         let parent = here.clone();

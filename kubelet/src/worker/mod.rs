@@ -21,6 +21,7 @@ use crate::observe::events::Wakes;
 use crate::observe::pod::Observer;
 use crate::plan::admission::Refusal;
 use crate::plan::pod as spec_of;
+use crate::plan::resources::PodLimits;
 use crate::plan::restart::BackOff;
 use crate::plan::seen::Seen;
 use crate::plan::status::{self, Inputs};
@@ -74,6 +75,8 @@ pub struct Worker {
     /// Why containers wait: reason and message by name.
     waiting: BTreeMap<String, (String, String)>,
     volumes: PodVolumes,
+    /// What the pod's cgroup was last given.
+    cgroup_limits: Option<PodLimits>,
     /// Why the kubelet ended the pod: status reason and message.
     ended: Option<(String, String)>,
     /// The last status made here; the API's own may be older.
@@ -107,6 +110,7 @@ impl Worker {
             backoffs: BTreeMap::new(),
             waiting: BTreeMap::new(),
             volumes: PodVolumes::default(),
+            cgroup_limits: None,
             ended,
             last: None,
             released: false,
@@ -192,6 +196,10 @@ impl Worker {
     }
 
     async fn wait(&mut self, delay: Duration) {
+        if delay.is_zero() {
+            // a timer's shortest sleep is a millisecond; others still get their turn
+            return tokio::task::yield_now().await;
+        }
         let resync = self.start.drivers.config.sync_frequency;
         let refresh = self.volumes.refresh.unwrap_or(resync);
         tokio::select! {

@@ -110,7 +110,7 @@ impl Worker {
             return Ok(true);
         }
         self.kill(pod, plan, seen).await;
-        drivers.cgroups.ensure(pod);
+        self.ensure_cgroup(pod, plan);
         let facts = self.facts(pod, seen);
         if !self.set_up_volumes(pod, &facts).await {
             return Ok(!plan.kill.is_empty());
@@ -127,6 +127,16 @@ impl Worker {
         }
         let started = self.start_containers(pod, plan, seen).await;
         Ok(started || !plan.kill.is_empty())
+    }
+
+    /// Made with the sandbox, and changed with the pod's limits.
+    fn ensure_cgroup(&mut self, pod: &Pod, plan: &Plan) {
+        let limits = self.start.drivers.cgroups.limits(pod);
+        if plan.create_sandbox.is_none() && self.cgroup_limits.as_ref() == Some(&limits) {
+            return;
+        }
+        self.start.drivers.cgroups.ensure(pod, &limits);
+        self.cgroup_limits = Some(limits);
     }
 
     async fn kill(&mut self, pod: &Pod, plan: &Plan, seen: &Seen) {

@@ -61,7 +61,7 @@ fn every_kind_that_is_patched_says_so_and_takes_field_validation() {
 #[test]
 fn the_protobuf_form_of_version_2_holds_its_definitions_and_extensions() {
     use crate::protobuf::wire::{Payload, Reader};
-    fn message<'a>(bytes: &'a [u8], number: u32) -> Vec<&'a [u8]> {
+    fn message(bytes: &[u8], number: u32) -> Vec<&[u8]> {
         let (mut reader, mut found) = (Reader::new(bytes), Vec::new());
         while !reader.done() {
             match reader.field().expect("protobuf") {

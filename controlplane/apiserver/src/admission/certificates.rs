@@ -35,7 +35,7 @@ pub fn admit(attributes: &Attributes<'_>, request: &mut Value) {
 fn asked_by(user: &UserInfo, request: &mut Value) {
     request["spec"]["username"] = user.name.as_str().into();
     request["spec"]["groups"] = json!(user.groups);
-    let uid = (!user.uid.is_empty()).then(|| user.uid.as_str());
+    let uid = (!user.uid.is_empty()).then_some(user.uid.as_str());
     let extra = (!user.extra.is_empty()).then_some(&user.extra);
     for (field, value) in [("uid", json!(uid)), ("extra", json!(extra))] {
         match (&mut request["spec"], value) {

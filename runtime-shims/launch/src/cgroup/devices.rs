@@ -45,7 +45,7 @@ pub fn rules(asked: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>> {
     let harmless = |(major, minor)| Rule { allow: true, kind: Kind::Char, major: Some(major), minor, access: ALL };
     all.extend(HARMLESS.into_iter().map(harmless));
     // whatever stands before a rule for everything never counts
-    let last_whole = all.iter().rposition(|rule| matches_everything(rule)).unwrap_or(0);
+    let last_whole = all.iter().rposition(matches_everything).unwrap_or(0);
     Ok(all.split_off(last_whole))
 }
 

@@ -125,8 +125,8 @@ pub fn confine<'a>(
         process,
         filter,
         program: find(name, &environment)?,
-        arguments: arguments.iter().map(|one| text(one)).collect::<Result<_>>()?,
-        environment: environment.iter().map(|one| text(one)).collect::<Result<_>>()?,
+        arguments: arguments.iter().map(text).collect::<Result<_>>()?,
+        environment: environment.iter().map(text).collect::<Result<_>>()?,
     })
 }
 

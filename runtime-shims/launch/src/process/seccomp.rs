@@ -177,7 +177,7 @@ impl Filter {
     /// Filters this process from now on. Needs no_new_privs or CAP_SYS_ADMIN.
     pub fn load(&self) -> Result<()> {
         let count = self.program.len() / INSTRUCTION;
-        ensure!(self.program.len() % INSTRUCTION == 0, "a damaged seccomp filter");
+        ensure!(self.program.len().is_multiple_of(INSTRUCTION), "a damaged seccomp filter");
         // the kernel wants the instructions aligned
         let mut instructions: Vec<libc::sock_filter> = Vec::with_capacity(count);
         for bytes in self.program.chunks_exact(INSTRUCTION) {
