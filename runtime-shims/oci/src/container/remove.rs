@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use pintle_cri::v1::ContainerEventType as Event;
 
 use crate::error::Result;
@@ -39,8 +38,5 @@ async fn forget(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>) -> Result<(
     for image in record.volume_images.iter().chain([&record.image_id]) {
         shared.images.release(&image.parse()?, &entry.id)?;
     }
-    // what a container wrote may be much
-    let (removing, removed) = (shared.clone(), entry.clone());
-    let done = tokio::task::spawn_blocking(move || removing.containers.remove(&removed)).await;
-    Ok(done.context("removing a container's files")??)
+    Ok(shared.containers.remove(entry)?)
 }

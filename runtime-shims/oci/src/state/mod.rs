@@ -4,6 +4,7 @@
 
 mod disk;
 mod record;
+mod removal;
 mod table;
 
 pub use record::{Container, Record, Sandbox, VERSION};

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::Record;
 use super::disk;
+use super::removal::Removal;
 
 /// Why there is no record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +91,7 @@ struct Inner<R> {
 #[derive(Debug)]
 pub struct Table<R> {
     dir: PathBuf,
+    removal: Removal,
     inner: Mutex<Inner<R>>,
 }
 
@@ -99,7 +101,8 @@ impl<R: Record> Table<R> {
         fs::create_dir_all(&dir)?;
         // users of a user namespace must get through to their root, and nobody needs to look around
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o711))?;
-        let table = Self { dir, inner: Mutex::new(Inner { entries: HashMap::new(), names: HashMap::new() }) };
+        let removal = Removal::begin()?;
+        let table = Self { dir, removal, inner: Mutex::new(Inner { entries: HashMap::new(), names: HashMap::new() }) };
         let mut broken = Vec::new();
         for folder in fs::read_dir(&table.dir)? {
             let folder = folder?.path();
@@ -166,12 +169,9 @@ impl<R: Record> Table<R> {
         self.lock().entries.values().cloned().collect()
     }
 
-    /// Forgets one and removes its folder.
+    /// Forgets one and removes its folder, whose content may be there a little longer under another name.
     pub fn remove(&self, entry: &Entry<R>) -> io::Result<()> {
-        match fs::remove_dir_all(&entry.dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        self.removal.take(&entry.dir)?;
         let mut inner = self.lock();
         inner.entries.remove(&entry.id);
         inner.names.retain(|_, id| *id != entry.id);
@@ -206,6 +206,7 @@ mod tests {
         let first = table.add(sandbox("aa", 0)).unwrap();
         table.add(sandbox("ab", 1)).unwrap().change(|record| record.made = true).unwrap();
         table.remove(&first).unwrap();
+        drop(table);
         fs::create_dir(root.path().join("junk")).unwrap();
         let (again, broken) = Table::<Sandbox>::open(root.path().into()).unwrap();
         assert_eq!(again.all().iter().map(|entry| entry.id.clone()).collect::<Vec<_>>(), ["ab"]);
