@@ -15,6 +15,9 @@ const KEPT: [&str; 3] = ["/run/pintle", "/var/lib/pintle", "/var/lib/cni"];
 /// Pods' own cgroups are a kubelet's; the stories' are all below this one.
 const PODS: &str = "stories";
 
+/// In the names of folders that the runtime is removing.
+const REMOVED: &str = ".removed";
+
 /// A line per thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Census(BTreeSet<String>);
@@ -46,7 +49,9 @@ impl Census {
     /// What is there beyond, and what is missing, a line each.
     pub fn differences(&self, before: &Self) -> Vec<String> {
         let more = self.0.difference(&before.0).map(|line| format!("+ {line}"));
-        more.chain(before.0.difference(&self.0).map(|line| format!("- {line}"))).collect()
+        // removed before the first count, behind its back
+        let less = before.0.difference(&self.0).filter(|line| !line.contains(REMOVED));
+        more.chain(less.map(|line| format!("- {line}"))).collect()
     }
 }
 

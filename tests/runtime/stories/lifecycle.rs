@@ -66,6 +66,8 @@ async fn cannot_start(node: &mut crate::node::Node) {
 }
 
 async fn leaves_nothing(node: &mut crate::node::Node) {
+    let earlier = async || traces().iter().all(|path| !path.ends_with(".removed"));
+    node.until("what earlier stories left is removed", earlier).await;
     let before = traces();
     let pod = node.run_pod(on_host_network(pod_config("gone"))).await;
     node.run(&pod, "main", "sleep 1000").await;
