@@ -31,6 +31,7 @@ pub async fn connect(config: &Config, socket: PathBuf) -> anyhow::Result<pintle_
         cni_bin_dirs: vec![bin_dir],
         snapshotter: "overlayfs".into(),
         cgroup_driver: cgroup_driver(),
+        namespaces: crate::runtime::launcher()?,
         registries: crate::images::registries(None)?,
     });
     pintle_cri::Runtime::over(runtime.await?.channel()).await

@@ -113,6 +113,7 @@ fn over_containerd(settings: Settings, endpoint: &str) -> anyhow::Result<pintle_
         cni_bin_dirs: if settings.cni_bin_dir.is_empty() { plugins } else { settings.cni_bin_dir },
         snapshotter: "overlayfs".into(),
         cgroup_driver: crate::native::cgroup_driver(),
+        namespaces: launcher()?,
         registries: crate::images::registries(settings.registries.as_deref())?,
     })
 }

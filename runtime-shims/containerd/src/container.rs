@@ -23,6 +23,7 @@ use crate::record::{CONTAINER, ContainerRecord, SandboxRecord, State, extensions
 use crate::sandbox::{invalid, spec_any};
 use crate::snapshots::text_of;
 use crate::tasks::kills;
+use crate::users::volumes_with_maps;
 
 const RESOURCES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 /// A seccomp profile or CDI specification beyond this is no profile.
@@ -82,8 +83,12 @@ impl Inner {
         let layers = image.facts.config.rootfs().diff_ids().len();
         let layers = self.prepare(&lease, id, image.facts.chain_id(layers)).await?;
         let images = self.mount_images(&lease, id, &mut config).await?;
-        let disk = Disk { layers, sources: sources(&config, &images)? };
-        let spec = self.spec(id, sandbox, &config, pod, image, &disk).await?;
+        let (shown, mapped) = self.shown(id, self.users(sandbox)?.as_ref(), &config)?;
+        let mut disk = Disk { layers, sources: sources(&config, &images)? };
+        for (index, place) in mapped {
+            disk.sources.iter_mut().skip(index).take(1).for_each(|source| source.path.clone_from(&place));
+        }
+        let spec = self.spec(id, sandbox, &shown, pod, image, &disk).await?;
         let image_config = image.facts.config.config().as_ref();
         let state = State {
             created_at: now(),
@@ -115,8 +120,10 @@ impl Inner {
     ) -> Result<Spec, Status> {
         let image_config = image.facts.config.config().as_ref();
         let volumes = bundle::image_volumes(config, image_config, &self.config.container_root(id).join("volumes"));
+        let users = self.users(sandbox)?;
         for volume in &volumes {
             fs::create_dir_all(&volume.source).map_err(internal).during("making a volume of the image")?;
+            users.as_ref().map_or(Ok(()), |users| users.own(&volume.source))?;
         }
         let (passwd, group) = (text_of(&disk.layers, "etc/passwd"), text_of(&disk.layers, "etc/group"));
         let profile = profile(config)?;
@@ -164,7 +171,7 @@ impl Inner {
             ipc: of(pid, "ipc"),
             uts: of(pid, "uts"),
             pid: Some(of(pid, "pid")),
-            user: None,
+            user: self.users(sandbox)?.map(|users| users.namespace),
             target_pid,
         })
     }
@@ -230,7 +237,10 @@ impl Inner {
     async fn launch(&self, record: &ContainerRecord) -> Result<(), Status> {
         let pipes = self.keep_streams(record).await.map_err(internal).during("keeping a container's streams")?;
         let input = !pipes.stdin.is_empty() && !pipes.terminal;
-        let mounts = self.mounts(&record.id).await?;
+        let mut mounts = self.mounts(&record.id).await?;
+        let users = self.users(&self.get(&record.state.sandbox).await?)?;
+        // until the shim and runc have mounted them
+        let _mapped = self.map(&record.id, users.as_ref(), &volumes_with_maps(record)?, &mut mounts)?;
         let pid = self.create_task(&record.id, mounts, pipes).await?;
         // Before it starts: an end that is told at once must find it started.
         let state = State { started_at: now(), kills: kills(pid), ..record.state.clone() };

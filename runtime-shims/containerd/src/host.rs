@@ -18,6 +18,9 @@ const DEEPEST: usize = 4;
 /// The first kernel with this call, by which a whole tree of mounts becomes read-only.
 const MOUNT_SETATTR: (u32, u32) = (5, 12);
 
+/// The first kernel whose overlays take ID-mapped layers.
+const MAPPED_LAYERS: (u32, u32) = (5, 19);
+
 pub fn look(cgroup_driver: CgroupDriver) -> Host {
     let unified = Path::new(CGROUPS).join("cgroup.controllers").exists();
     Host {
@@ -46,6 +49,12 @@ fn mounts_read_only_to_the_bottom() -> bool {
     let by_runc = told.is_ok_and(|told| told.status.success() && knows_option(&told.stdout, "rro"));
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     by_runc && kernel(&release).is_some_and(|found| found >= MOUNT_SETATTR)
+}
+
+/// Whether the kernel takes layers whose owners are mapped.
+pub fn maps_layers() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    kernel(&release).is_some_and(|found| found >= MAPPED_LAYERS)
 }
 
 fn knows_option(features: &[u8], option: &str) -> bool {

@@ -23,8 +23,10 @@ mod streaming;
 mod streams;
 mod tasks;
 mod told;
+mod users;
 mod volumes;
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -52,6 +54,8 @@ pub struct Config {
     pub cni_bin_dirs: Vec<PathBuf>,
     pub snapshotter: String,
     pub cgroup_driver: CgroupDriver,
+    /// Pintle's own OCI runtime, which makes the namespaces of pods with users of their own; empty where there is none.
+    pub namespaces: Vec<OsString>,
     /// Mirrors, plain HTTP, certificates and credentials of registries.
     pub registries: pintle_images::Config,
 }
@@ -67,6 +71,8 @@ pub(crate) struct Inner {
     client: Client,
     network: Network,
     host: Host,
+    /// Pods may have users of their own.
+    user_namespaces: bool,
     images: images::Known,
     streaming: Server,
     told: told::Told,
@@ -91,6 +97,7 @@ impl Runtime {
         let network = Network::load(&config.cni_conf_dir, &config.cni_bin_dirs, &config.root.join("cni"))
             .context("loading the pod network")?;
         let host = host::look(config.cgroup_driver);
+        let user_namespaces = !config.namespaces.is_empty() && config.snapshotter == "overlayfs" && host::maps_layers();
         let images = images::Known::default();
         let recording = tokio::sync::Mutex::default();
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -102,6 +109,7 @@ impl Runtime {
                 client,
                 network,
                 host,
+                user_namespaces,
                 images,
                 streaming,
                 told: told::Told::default(),
@@ -111,6 +119,7 @@ impl Runtime {
             }
         });
         inner.ensure_sandbox_image().await.context("importing the sandbox image")?;
+        inner.clear_mapped();
         inner.take_up().await.context("taking up the containers of an earlier run")?;
         tokio::spawn(events::record_all(Arc::downgrade(&inner)));
         Ok(Self { inner })

@@ -48,10 +48,7 @@ impl Inner {
         if !handler.is_empty() && handler != "runc" {
             return Err(Status::invalid_argument(format!("no runtime for {handler:?} is configured")));
         }
-        let own = sandbox_namespaces(&config).map_err(invalid)?;
-        if own.user.is_some() {
-            return Err(Status::invalid_argument("user namespaces are not supported by this runtime"));
-        }
+        self.check_users(&config)?;
         let metadata = config.metadata.as_ref();
         let metadata = metadata.filter(|it| !it.name.is_empty() && !it.uid.is_empty()).cloned();
         let metadata = metadata.ok_or_else(|| Status::invalid_argument("the sandbox has no metadata.name and uid"))?;
@@ -89,8 +86,14 @@ impl Inner {
         let folder = self.config.sandbox_state(id);
         std::fs::create_dir_all(&folder).map_err(internal).during("making the sandbox's folder")?;
         if !crate::files::host_network(config) {
-            let path = folder.join("netns");
-            netns::make(&path).map_err(internal)?;
+            let path = match sandbox_namespaces(config).map_err(invalid)?.user {
+                Some(users) => self.make_user_namespace(id, &users).await.map_err(internal)?,
+                None => {
+                    let path = folder.join("netns");
+                    netns::make(&path).map_err(internal)?;
+                    path
+                }
+            };
             state.netns = Some(path.clone());
             let result = self.network.add(&pod(id, config, &path)).await;
             let result = result.map_err(internal).during("failed to setup network for sandbox")?;
@@ -98,7 +101,10 @@ impl Inner {
         }
         self.config.make_sandbox_files(id, config, &self.host).map_err(internal)?;
         self.create_sandbox(id, config, &state).await?;
-        let mounts = self.mounts(id).await?;
+        let mut mounts = self.mounts(id).await?;
+        let users = self.users(&self.get(id).await?)?;
+        // until the shim has mounted them
+        let _mapped = self.map(id, users.as_ref(), &[], &mut mounts)?;
         self.create_task(id, mounts, Pipes::default()).await?;
         self.start_task(id).await
     }
@@ -109,7 +115,12 @@ impl Inner {
         let context = config.linux.as_ref().and_then(|linux| linux.security_context.clone()).unwrap_or_default();
         #[allow(deprecated)]
         let profile = seccomp_profile(context.seccomp.as_ref(), &context.seccomp_profile_path)?;
-        let joined = NamespacePaths { net: state.netns.clone().unwrap_or_default(), ..NamespacePaths::default() };
+        let own = sandbox_namespaces(config).map_err(invalid)?;
+        let joined = NamespacePaths {
+            net: state.netns.clone().unwrap_or_default(),
+            user: own.user.map(|_| self.namespaces_of(id).join("user")),
+            ..NamespacePaths::default()
+        };
         let spec = sandbox_spec(&SandboxInput {
             id,
             config,
@@ -178,7 +189,8 @@ impl Inner {
 
     async fn leave_network(&self, id: &str) -> Result<(), Status> {
         self.network.del(id).await.map_err(internal).during("failed to destroy network for sandbox")?;
-        netns::remove(&self.config.sandbox_state(id).join("netns")).map_err(internal)
+        let namespaces = ["netns", "ns/net", "ns/user"].map(|name| self.config.sandbox_state(id).join(name));
+        namespaces.iter().try_for_each(|path| netns::remove(path)).map_err(internal)
     }
 
     /// Ends a sandbox's containers, its process and its network; what is stopped already is left as it is.

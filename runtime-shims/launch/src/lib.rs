@@ -12,6 +12,7 @@ mod hooks;
 mod init;
 mod join;
 mod life;
+mod mapped;
 mod pin;
 mod process;
 mod report;
@@ -24,6 +25,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use mapped::Mapped;
 pub use sealed::program as sealed_program;
 
 /// Runs one call of the OCI command line. `arguments` begins with the program's name.

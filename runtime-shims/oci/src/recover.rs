@@ -39,6 +39,7 @@ pub async fn run(shared: &Arc<Shared>, broken: Vec<PathBuf>) {
         }
     }
     leftover_state(shared);
+    leftover_layers(shared);
     leftover_launches(shared).await;
     let (running, shared) = (sandboxes.len(), shared.clone());
     tracing::info!(sandboxes = running, "the embedded runtime took over what there was");
@@ -115,6 +116,15 @@ fn leftover_state(shared: &Shared) {
     for (id, path) in folders(&shared.config.state.join("sandboxes")) {
         if !shared.sandboxes.has(&id) {
             discard(&path);
+        }
+    }
+}
+
+/// Layers that were being mounted for users of a user namespace.
+fn leftover_layers(shared: &Shared) {
+    for (_, path) in folders(&shared.config.state.join("mapped")) {
+        if let Err(error) = pintle_launch::Mapped::clear(&path) {
+            tracing::warn!(path = %path.display(), "mapped layers stay mounted: {error}");
         }
     }
 }

@@ -69,6 +69,12 @@ impl Shared {
         self.state_of(sandbox).join("ns")
     }
 
+    /// Where the layers of a container are seen as its users see them, while its root is mounted. Short: the kernel
+    /// takes a page of such paths.
+    pub fn mapped_of(&self, container: &str) -> PathBuf {
+        self.config.state.join("mapped").join(container.get(..16).unwrap_or(container))
+    }
+
     /// The OCI runtime of a handler; empty is the default one.
     pub fn launcher(&self, handler: &str) -> Result<Launcher> {
         let named = if handler == DEFAULT_HANDLER { "" } else { handler };

@@ -268,7 +268,8 @@ impl RuntimeService for Inner {
         });
         let told = request.into_inner().verbose.then(|| ("config".to_owned(), about.to_string()));
         let recursive_read_only_mounts = self.host.recursive_read_only;
-        let features = Some(RuntimeHandlerFeatures { recursive_read_only_mounts, ..Default::default() });
+        let user_namespaces = self.user_namespaces;
+        let features = Some(RuntimeHandlerFeatures { recursive_read_only_mounts, user_namespaces });
         let handler = |name: &str| RuntimeHandler { name: name.to_owned(), features };
         ok(StatusResponse {
             status: Some(RuntimeStatus { conditions: self.conditions().await }),

@@ -214,6 +214,7 @@ fn config(dir: &Path) -> Config {
         cni_bin_dirs: vec!["/usr/lib/cni".into()],
         snapshotter: "overlayfs".into(),
         cgroup_driver: CgroupDriver::Cgroupfs,
+        namespaces: Vec::new(),
         registries: pintle_images::Config::default(),
     }
 }

@@ -83,7 +83,7 @@ async fn make(
     match sandbox_namespaces(&sandbox.now().config)?.user {
         Some(users) => {
             let namespace = shared.namespaces_of(&sandbox.id).join("user");
-            snapshot.mount_mapped(&layers, &namespace, plan::root_of(&users))?;
+            snapshot.mount_mapped(&layers, &namespace, plan::root_of(&users), &shared.mapped_of(&entry.id))?;
         }
         None => snapshot.mount(&layers)?,
     }

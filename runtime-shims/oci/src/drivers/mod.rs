@@ -5,7 +5,6 @@
 pub mod cgroups;
 pub mod copy;
 pub mod host;
-pub mod idmap;
 pub mod inside;
 pub mod launcher;
 pub mod monitors;

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-
-use super::idmap::Mapped;
+use pintle_launch::Mapped;
 
 /// The kernel takes no more than a page of options.
 const MOST_OPTIONS: usize = 4095;
@@ -37,12 +36,19 @@ impl Snapshot {
     }
 
     /// As [`Snapshot::mount`], for users who are others on the host: what belongs to the host's root in the layers
-    /// belongs to theirs (`root`: user and group).
-    pub fn mount_mapped(&self, layers: &[PathBuf], namespace: &Path, root: (u32, u32)) -> anyhow::Result<()> {
-        let mapped = Mapped::new(layers, namespace)?;
+    /// belongs to theirs (`root`: user and group). `dir` is a new folder that is there meanwhile.
+    pub fn mount_mapped(
+        &self,
+        layers: &[PathBuf],
+        namespace: &Path,
+        root: (u32, u32),
+        dir: &Path,
+    ) -> anyhow::Result<()> {
+        let mut mapped = Mapped::by(namespace, dir)?;
+        let layers: anyhow::Result<Vec<PathBuf>> = layers.iter().map(|layer| mapped.add(layer, true)).collect();
         make_dir(&self.upper)?;
         std::os::unix::fs::chown(&self.upper, Some(root.0), Some(root.1)).context("giving a folder to mapped users")?;
-        self.mount(&mapped.paths())
+        self.mount(&layers?)
     }
 
     /// Mounts `layers` (the topmost first) below the container's own.
