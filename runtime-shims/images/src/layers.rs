@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub(crate) struct Layers {
     trash: PathBuf,
     boot: String,
 }
+
+/// A record's file: its inode and when it was written.
+type Seen = (u64, i64, i64);
 
 /// What is known of an unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,20 +134,35 @@ impl Layers {
 
     /// Flushes everything, and notes it in the records. Blocks; meant for after a pull.
     pub fn flush(&self) -> Result<()> {
-        let fresh: Vec<(Digest, Record)> = self.list()?.into_iter().filter(|(_, it)| it.boot.is_some()).collect();
+        let fresh = self.list()?.into_iter().filter(|(_, it)| it.boot.is_some());
+        let fresh: Vec<_> = fresh.filter_map(|(id, it)| self.seen(&id).map(|seen| (id, it, seen))).collect();
         if fresh.is_empty() {
             return Ok(());
         }
         File::open(&self.dir)
             .and_then(|dir| nix::unistd::syncfs(&dir).map_err(Into::into))
             .context(|| "cannot flush layers")?;
-        for (diff_id, record) in fresh {
-            let place = self.dir.join(diff_id.hex());
-            if place.exists() {
-                write_atomically(&place.join(RECORD), &encode(&Record { boot: None, ..record }))?;
+        fresh.into_iter().try_for_each(|(diff_id, record, seen)| self.note_flushed(&diff_id, record, seen))
+    }
+
+    /// Not where the layer was removed meanwhile, and perhaps unpacked again: that is another one, which is not flushed.
+    fn note_flushed(&self, diff_id: &Digest, record: Record, seen: Seen) -> Result<()> {
+        let new = self.dir.join(format!("{}.new", diff_id.hex()));
+        let _lock = lock::hold(&new, || make_and_open(&new)).context(|| format!("cannot open {}", new.display()))?;
+        let noted = match self.seen(diff_id) == Some(seen) {
+            true => {
+                write_atomically(&self.dir.join(diff_id.hex()).join(RECORD), &encode(&Record { boot: None, ..record }))
             }
-        }
-        Ok(())
+            false => Ok(()),
+        };
+        self.discard(&new);
+        noted
+    }
+
+    /// Which of the files that a layer's record has been this is.
+    fn seen(&self, diff_id: &Digest) -> Option<Seen> {
+        let found = fs::metadata(self.dir.join(diff_id.hex()).join(RECORD)).ok()?;
+        Some((found.ino(), found.mtime(), found.mtime_nsec()))
     }
 
     /// All layers that are there.

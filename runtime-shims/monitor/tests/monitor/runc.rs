@@ -186,7 +186,10 @@ async fn an_exec_with_a_terminal_loses_nothing_of_its_beginning() {
     bundle.call(&["start", &bundle.name]);
     let (screen, stdout) = pipe();
     let attach = Attach { stdout: Some(stdout), ..Attach::default() };
-    let run = bundle.exec("e", terminal(&place, false), "stty size; tty; busybox seq 1 20000; exit 2");
+    // runc hands the terminal over and goes on: nothing keeps the program until the size is set
+    let script =
+        "until stty size 2>/dev/null | busybox grep -q 24; do :; done; stty size; tty; busybox seq 1 20000; exit 2";
+    let run = bundle.exec("e", terminal(&place, false), script);
     monitor.run(Run { attach, ..run }).await.unwrap();
     let shown = read_all(screen).await;
     assert_eq!(exit_of(&mut exits, "e").await.code, 2);
