@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use pintle_cri::CgroupDriver;
 use serde::Deserialize;
 
 use crate::cri::Choice;
+use crate::units;
 
 /// Where a configuration file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/pintle/config.yaml";
@@ -70,6 +72,10 @@ pub struct Settings {
     /// as Docker ships it, `containerd-native:///run/containerd/containerd.sock`
     #[arg(long, value_name = "SOCKET")]
     pub container_runtime_endpoint: Option<String>,
+    /// Who makes the cgroups of pods and containers: cgroupfs or systemd (cgroup v2 alone). A runtime that is there already
+    /// has its own [default: the KubeletConfiguration's cgroupDriver, else cgroupfs]
+    #[arg(long, value_name = "DRIVER")]
+    pub cgroup_driver: Option<String>,
     /// A KubeletConfiguration file for the settings of the kubelet that have no flag here
     #[arg(long, value_name = "FILE")]
     pub kubelet_config: Option<PathBuf>,
@@ -106,6 +112,7 @@ pub struct Config {
     pub cluster_domain: String,
     pub node_ports: (u16, u16),
     pub runtime: Choice,
+    pub cgroup_driver: Option<CgroupDriver>,
     pub kubelet_config: Option<PathBuf>,
     pub pod_manifest_path: PathBuf,
     pub kubelet_root_dir: PathBuf,
@@ -152,6 +159,7 @@ impl Settings {
             service_node_port_range: self.service_node_port_range.or(below.service_node_port_range),
             runtime: self.runtime.or(below.runtime),
             container_runtime_endpoint: self.container_runtime_endpoint.or(below.container_runtime_endpoint),
+            cgroup_driver: self.cgroup_driver.or(below.cgroup_driver),
             kubelet_config: self.kubelet_config.or(below.kubelet_config),
             pod_manifest_path: self.pod_manifest_path.or(below.pod_manifest_path),
             kubelet_root_dir: self.kubelet_root_dir.or(below.kubelet_root_dir),
@@ -194,6 +202,7 @@ impl Settings {
             cluster_domain: self.cluster_domain.unwrap_or_else(|| "cluster.local".into()),
             node_ports: node_ports(self.service_node_port_range.as_deref().unwrap_or("30000-32767"))?,
             runtime: Choice::parse(self.runtime, self.container_runtime_endpoint)?,
+            cgroup_driver: self.cgroup_driver.as_deref().map(cgroup_driver).transpose()?,
             kubelet_config: self.kubelet_config,
             pod_manifest_path: path(self.pod_manifest_path, "/etc/kubernetes/manifests"),
             kubelet_root_dir: path(self.kubelet_root_dir, "/var/lib/kubelet"),
@@ -207,6 +216,10 @@ fn port(field: &str, given: Option<u16>, default: u16) -> anyhow::Result<u16> {
     let port = given.unwrap_or(default);
     anyhow::ensure!(port != 0, "{field}: 0 is not a port to be reached at");
     Ok(port)
+}
+
+fn cgroup_driver(name: &str) -> anyhow::Result<CgroupDriver> {
+    units::driver(name).map_err(|why| anyhow::anyhow!("cgroupDriver: {why}"))
 }
 
 fn node_ports(text: &str) -> anyhow::Result<(u16, u16)> {
@@ -299,6 +312,8 @@ mod tests {
         );
         let ports = Settings { service_node_port_range: Some("9-1".into()), ..Settings::default() };
         assert_eq!(refused(ports), r#"serviceNodePortRange: "9-1" is empty"#);
+        let driver = Settings { cgroup_driver: Some("cgroups".into()), ..Settings::default() };
+        assert_eq!(refused(driver), r#"cgroupDriver: "cgroups" is neither "cgroupfs" nor "systemd""#);
     }
 
     #[test]

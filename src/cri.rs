@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use pintle_cri::{Channel, Runtime};
+use pintle_cri::{CgroupDriver, Channel, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -60,9 +60,24 @@ pub async fn embedded(config: &Config, stop: CancellationToken) -> anyhow::Resul
     if let Some(dir) = &config.cni_bin_dir {
         settings.cni_bin_dirs = vec![dir.clone()];
     }
+    settings.cgroup_driver = cgroup_driver(config)?;
     settings.handlers = runtime::installed_handlers();
     settings.images = crate::images::registries(None)?;
     pintle_oci::Runtime::start(settings, stop).await
+}
+
+/// The embedded runtime's, which the kubelet follows: what is said of either of them.
+fn cgroup_driver(config: &Config) -> anyhow::Result<CgroupDriver> {
+    if let Some(driver) = config.cgroup_driver {
+        return Ok(driver);
+    }
+    let settings = pintle_kubelet::Config::default();
+    let file = config.kubelet_config.as_deref();
+    let settings = file.map_or(Ok(settings.clone()), |file| pintle_kubelet::config::file::load(file, settings))?;
+    Ok(match settings.cgroup_driver {
+        pintle_kubelet::config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+        pintle_kubelet::config::CgroupDriver::Systemd => CgroupDriver::Systemd,
+    })
 }
 
 /// CRI over a runtime in this process.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::progress::Progress;
-use crate::{cri, parts};
+use crate::{cri, parts, units};
 
 /// How long the process may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -26,7 +26,8 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let progress = Progress::start();
     progress.step("pintle stopped", process(config)).await?;
     progress.step("pods stopped", pods(config)).await?;
-    progress.step("container runtime stopped", parts::containerd(config).stop()).await
+    progress.step("container runtime stopped", parts::containerd(config).stop()).await?;
+    units::stop_slices().map(drop)
 }
 
 /// Ends the `pintle up` that runs, if one does.

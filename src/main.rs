@@ -19,6 +19,7 @@ mod reset;
 mod runtime;
 mod runtime_benchmark;
 mod runtime_conformance;
+mod units;
 mod up;
 
 use std::ffi::OsString;

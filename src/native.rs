@@ -30,7 +30,7 @@ pub async fn connect(config: &Config, socket: PathBuf) -> anyhow::Result<pintle_
         cni_conf_dir: config.cni_conf_dir.clone(),
         cni_bin_dirs: vec![bin_dir],
         snapshotter: "overlayfs".into(),
-        cgroup_driver: cgroup_driver(),
+        cgroup_driver: config.cgroup_driver.unwrap_or_else(cgroup_driver),
         namespaces: crate::runtime::launcher()?,
         registries: crate::images::registries(None)?,
     });

@@ -241,6 +241,11 @@ fn kubelet_settings(config: &Config, cluster: &Cluster) -> anyhow::Result<pintle
     if let Some(file) = &config.kubelet_config {
         settings = pintle_kubelet::config::file::load(file, settings)?;
     }
+    settings.cgroup_driver = match config.cgroup_driver {
+        Some(pintle_cri::CgroupDriver::Systemd) => pintle_kubelet::config::CgroupDriver::Systemd,
+        Some(pintle_cri::CgroupDriver::Cgroupfs) => pintle_kubelet::config::CgroupDriver::Cgroupfs,
+        None => settings.cgroup_driver,
+    };
     let identity = &cluster.identity;
     settings.node_name = config.node_name.clone();
     settings.root_dir = config.kubelet_root_dir.clone();

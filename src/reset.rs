@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use crate::config::Config;
 use crate::progress::say;
-use crate::{down, host, parts};
+use crate::{down, host, parts, units};
 
 /// What containerd, its shims and CNI make outside the folders they were given, the innermost first. Others use them
 /// too, so they go only where they are empty.
@@ -34,6 +34,7 @@ pub async fn run(config: &Config, sure: bool) -> anyhow::Result<()> {
     removed.all("rules and links", pintle_proxy::cleanup().await?);
     removed.all("links and leases", pintle_cni::cleanup(&config.data_dir.join("cni/state")).await?);
     mounts(config, &mut removed)?;
+    removed.all("slice", units::stop_slices()?);
     cgroups(&mut removed)?;
     removed.all("kernel setting", host::restore(&config.data_dir)?);
     files(config, &mut removed)?;

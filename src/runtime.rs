@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use pintle_cri::CgroupDriver;
 use pintle_oci::{Config, Runtime};
 
 /// Settings of the runtime.
@@ -49,6 +50,9 @@ pub struct Settings {
     /// Registries: mirrors, plain HTTP, certificates, credentials [default: /etc/pintle/registries.yaml, where it is there]
     #[arg(long, value_name = "FILE")]
     registries: Option<PathBuf>,
+    /// Who makes containers' cgroups: cgroupfs or systemd [default: cgroupfs; with --containerd systemd, where it runs]
+    #[arg(long, value_name = "DRIVER", value_parser = crate::units::driver)]
+    cgroup_driver: Option<CgroupDriver>,
     /// The cgroup of the programs that watch over containers
     #[arg(long, value_name = "PATH", default_value = "/pintle-monitors")]
     monitors_cgroup: String,
@@ -97,6 +101,7 @@ fn config(settings: Settings) -> anyhow::Result<Config> {
     config.handlers = handlers(settings.handler);
     config.images = crate::images::registries(settings.registries.as_deref())?;
     config.monitors_cgroup = settings.monitors_cgroup;
+    config.cgroup_driver = settings.cgroup_driver.unwrap_or(config.cgroup_driver);
     Ok(config)
 }
 
@@ -112,7 +117,7 @@ fn over_containerd(settings: Settings, endpoint: &str) -> anyhow::Result<pintle_
         cni_conf_dir: settings.cni_conf_dir,
         cni_bin_dirs: if settings.cni_bin_dir.is_empty() { plugins } else { settings.cni_bin_dir },
         snapshotter: "overlayfs".into(),
-        cgroup_driver: crate::native::cgroup_driver(),
+        cgroup_driver: settings.cgroup_driver.unwrap_or_else(crate::native::cgroup_driver),
         namespaces: launcher()?,
         registries: crate::images::registries(settings.registries.as_deref())?,
     })

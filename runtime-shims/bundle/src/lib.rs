@@ -33,7 +33,7 @@ mod golden;
 pub use annotations::{CONTAINER_TYPE, SANDBOX_ID};
 pub use capabilities::DEFAULT as DEFAULT_CAPABILITIES;
 pub use cdi::requested as cdi_devices;
-pub use cgroups::cgroup_path;
+pub use cgroups::{cgroup_dir, cgroup_path, parent_dir};
 pub use container::{ContainerInput, container_spec};
 pub use devices::DeviceNode;
 pub use files::{hostname, resolv_conf};

@@ -6,47 +6,58 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use pintle_cri::v1;
+use pintle_systemd::{Systemd, names};
 
 use crate::bench::Bench;
 use crate::demand::Skip;
 
 /// A pod's cgroup in every hierarchy, made as kubelets do; removed again.
 pub struct Parent {
+    /// As `cgroup_parent` names it.
     name: String,
     dirs: Vec<PathBuf>,
+    /// The slice, where systemd makes cgroups.
+    slice: Option<String>,
 }
 
 impl Parent {
     /// # Errors
-    /// [`Skip`] where systemd makes cgroups; they cannot be made.
+    /// [`Skip`] where systemd makes cgroups of v1; they cannot be made.
     pub async fn make(bench: &Bench) -> anyhow::Result<Self> {
         let answer = bench.cri().runtime_config(v1::RuntimeConfigRequest {}).await;
         let driver = answer.ok().and_then(|it| it.into_inner().linux).map(|linux| linux.cgroup_driver());
-        if driver == Some(v1::CgroupDriver::Systemd) {
-            return Err(Skip("the cgroups are systemd's, who alone makes them".into()).into());
-        }
-        let name = format!("pintle-{}", bench.mark);
         let root = Path::new("/sys/fs/cgroup");
         let v2 = root.join("cgroup.controllers").exists();
+        if driver == Some(v1::CgroupDriver::Systemd) {
+            return if v2 { Self::slice(bench, root) } else { Err(Skip("systemd's slices of v1".into()).into()) };
+        }
+        let name = format!("/pintle-{}", bench.mark);
         let hierarchies: Vec<PathBuf> = if v2 {
             vec![root.into()]
         } else {
             let entries = std::fs::read_dir(root)?.flatten();
             entries.map(|one| one.path()).filter(|dir| dir.join("cgroup.procs").exists()).collect()
         };
-        let mut made = Self { name, dirs: Vec::new() };
+        let mut made = Self { name, dirs: Vec::new(), slice: None };
         for dir in hierarchies {
-            let dir = dir.join(&made.name);
+            let dir = dir.join(made.name.trim_start_matches('/'));
             std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
             made.dirs.push(dir);
         }
         Ok(made)
     }
 
+    fn slice(bench: &Bench, root: &Path) -> anyhow::Result<Self> {
+        let name = names::slice([format!("pintle-{}", bench.mark).as_str()]);
+        Systemd::connect()?.ensure_slice(&name, &[])?;
+        let path = names::slice_path(&name).context("a slice without a place")?;
+        Ok(Self { dirs: vec![root.join(path.trim_start_matches('/'))], name: path, slice: Some(name) })
+    }
+
     /// The pod as one of this cgroup.
     pub fn of(&self, mut config: v1::PodSandboxConfig) -> v1::PodSandboxConfig {
         if let Some(linux) = config.linux.as_mut() {
-            linux.cgroup_parent = format!("/{}", self.name);
+            linux.cgroup_parent.clone_from(&self.name);
         }
         config
     }
@@ -73,6 +84,10 @@ fn remove(dir: &Path) {
 
 impl Drop for Parent {
     fn drop(&mut self) {
+        if let Some(slice) = &self.slice {
+            // what cannot be stopped is seen by who lists units, and by nobody here
+            let _ = Systemd::connect().and_then(|mut systemd| systemd.stop(slice));
+        }
         self.dirs.iter().for_each(|dir| remove(dir));
     }
 }

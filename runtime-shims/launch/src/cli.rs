@@ -34,6 +34,9 @@ pub struct Global {
     /// The form of that file
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: Format,
+    /// Have systemd make the cgroup of a new container; cgroupsPath is then slice:prefix:name
+    #[arg(long)]
+    pub systemd_cgroup: bool,
 }
 
 #[derive(Subcommand)]
@@ -92,7 +95,9 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Call, ExitCode
 pub fn run(call: Call, report: &Report) -> Result<ExitCode> {
     let root = call.global.root.as_path();
     let done = match &call.command {
-        Command::Create(order) => sealed::ensure_sealed().and_then(|()| create::create(root, order, report)),
+        Command::Create(order) => {
+            sealed::ensure_sealed().and_then(|()| create::create(root, order, call.global.systemd_cgroup, report))
+        }
         Command::Start { id } => life::start(root, id, report),
         Command::Exec(order) => return sealed::ensure_sealed().and_then(|()| exec::exec(root, order, report)),
         Command::State { id } => life::state(root, id),

@@ -7,10 +7,10 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::Mode;
@@ -18,7 +18,9 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
-use crate::cgroup::{Cgroup, plan::Version};
+use crate::cgroup::Cgroup;
+use crate::cgroup::place::{self, Holder, Place};
+use crate::cgroup::plan::{self, Version};
 use crate::init::{self, Init};
 use crate::join::{self, Namespaces};
 use crate::process::seccomp::{self, Filter};
@@ -49,18 +51,22 @@ pub struct Create {
 struct Made {
     folder: Folder,
     cgroup: Option<Cgroup>,
+    /// A unit of systemd's, and what keeps it until the init is in it.
+    unit: Option<String>,
+    holder: Option<Holder>,
     init: Option<Child>,
 }
 
 /// Creates a container. Its init waits for `start`.
-pub fn create(root: &Path, order: &Create, report: &Report) -> Result<()> {
+pub fn create(root: &Path, order: &Create, systemd: bool, report: &Report) -> Result<()> {
     let bundle = order.bundle.canonicalize().with_context(|| format!("cannot find {}", order.bundle.display()))?;
     let config = bundle.join("config.json");
     let spec = read_spec(&config)?;
     let folder = Folder::of(root, &order.id)?;
     folder.claim()?;
-    let mut made = Made { folder, cgroup: None, init: None };
-    let done = made.make(order, &spec, &bundle, report);
+    let place = Place::of(&spec, &order.id, systemd);
+    let mut made = Made { folder, cgroup: None, unit: None, holder: None, init: None };
+    let done = place.and_then(|place| made.make(order, &spec, &bundle, &place, report));
     if done.is_err() {
         made.undo(report);
     }
@@ -68,7 +74,7 @@ pub fn create(root: &Path, order: &Create, report: &Report) -> Result<()> {
 }
 
 impl Made {
-    fn make(&mut self, order: &Create, spec: &Spec, bundle: &Path, report: &Report) -> Result<()> {
+    fn make(&mut self, order: &Create, spec: &Spec, bundle: &Path, place: &Place, report: &Report) -> Result<()> {
         let linux = spec.linux().as_ref().context("the specification has no linux part")?;
         let root = spec.root().as_ref().context("the specification names no root")?.path();
         let rootfs =
@@ -77,8 +83,8 @@ impl Made {
         fs::copy(bundle.join("config.json"), self.folder.config()).context("cannot keep the specification")?;
         let filter = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
         keep_filter(&self.folder, filter.as_ref())?;
-        let cgroup = Cgroup::at(&cgroup_path(spec, &order.id)?)?;
-        make_cgroup(self.cgroup.insert(cgroup.clone()), spec, report)?;
+        let cgroup = Cgroup::at(&place.path)?;
+        self.make_cgroup(&cgroup, place, spec, report)?;
         let namespaces = join::open(linux)?;
         let sources = sources::prepare(spec, bundle, &rootfs, namespaces.users.as_ref().map(AsFd::as_fd), &cgroup)?;
         let (mut here, there) = Talk::pair().context("cannot make a pair of sockets")?;
@@ -101,9 +107,24 @@ impl Made {
         self.run_hooks(spec, &document(&order.id, bundle, spec, Status::Created, pid.as_raw()))?;
         here.fine()?;
         here.wait()?;
-        let state = state(&order.id, bundle, &rootfs, spec, pid, &cgroup)?;
+        let state = state(&order.id, bundle, &rootfs, spec, pid, place)?;
         self.folder.save(&state)?;
         write_pid(order.pid_file.as_deref(), pid)
+    }
+
+    fn make_cgroup(&mut self, cgroup: &Cgroup, place: &Place, spec: &Spec, report: &Report) -> Result<()> {
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let settings = resources.map(|resources| plan::settings(resources, cgroup.version())).transpose()?;
+        let settings = settings.unwrap_or_default();
+        self.cgroup = Some(cgroup.clone());
+        if let Some(scope) = &place.scope {
+            self.unit = Some(scope.unit.clone());
+            self.holder = Some(place::start(scope, cgroup, &settings)?);
+        }
+        cgroup.make()?;
+        let devices = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+        cgroup.restrict_devices(devices)?;
+        cgroup.limit(&settings, report)
     }
 
     fn run_hooks(&self, spec: &Spec, state: &Value) -> Result<()> {
@@ -113,9 +134,13 @@ impl Made {
         hooks::run(all.create_runtime().as_ref(), state)
     }
 
-    fn undo(&self, report: &Report) {
+    fn undo(&mut self, report: &Report) {
         if let Some(init) = &self.init {
             init.end();
+        }
+        self.holder = None;
+        if let Some(Err(error)) = self.unit.as_deref().map(place::stop) {
+            report.warning(&format!("{error:#}"));
         }
         if let Some(Err(error)) = self.cgroup.as_ref().map(Cgroup::remove) {
             report.warning(&format!("{error:#}"));
@@ -129,35 +154,6 @@ impl Made {
 fn keep_filter(folder: &Folder, filter: Option<&Filter>) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
     fs::write(folder.filter(), filter.bytes()).context("cannot keep the seccomp filter")
-}
-
-fn make_cgroup(cgroup: &Cgroup, spec: &Spec, report: &Report) -> Result<()> {
-    cgroup.make()?;
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let devices = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-    cgroup.restrict_devices(devices)?;
-    if let Some(resources) = resources {
-        cgroup.limit(resources, report)?;
-    }
-    Ok(())
-}
-
-/// The cgroup's path below the root of every hierarchy.
-pub fn cgroup_path(spec: &Spec, id: &str) -> Result<PathBuf> {
-    let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
-    let asked = asked.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| id.into());
-    let systemd = asked.to_str().is_some_and(|path| !path.contains('/') && path.split(':').count() == 3);
-    ensure!(!systemd, "the cgroup path {} is systemd's: only cgroupfs is supported", asked.display());
-    let parts = asked.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
-    let mut path = PathBuf::from("/");
-    for part in parts {
-        match part {
-            Component::Normal(name) => path.push(name),
-            _ => bail!("the cgroup path {} leaves its root", asked.display()),
-        }
-    }
-    ensure!(path.file_name().is_some(), "a container cannot live in the root cgroup");
-    Ok(path)
 }
 
 /// A child in the cgroup and namespaces, which is this process's own. The process between ends at once.
@@ -246,7 +242,7 @@ pub fn short(folder: &Folder) -> Result<(OwnedFd, PathBuf)> {
     Ok((fd, path.into()))
 }
 
-fn state(id: &str, bundle: &Path, rootfs: &Path, spec: &Spec, init: Pid, cgroup: &Cgroup) -> Result<State> {
+fn state(id: &str, bundle: &Path, rootfs: &Path, spec: &Spec, init: Pid, place: &Place) -> Result<State> {
     Ok(State {
         id: id.to_owned(),
         bundle: bundle.to_owned(),
@@ -254,7 +250,8 @@ fn state(id: &str, bundle: &Path, rootfs: &Path, spec: &Spec, init: Pid, cgroup:
         pid: init.as_raw(),
         began: began(init).context("the init is gone")?,
         created: utc(SystemTime::now()),
-        cgroup: cgroup.path().to_owned(),
+        cgroup: place.path.clone(),
+        unit: place.scope.as_ref().map(|scope| scope.unit.clone()),
         annotations: spec.annotations().clone().unwrap_or_default(),
         oci_version: spec.version().clone(),
     })

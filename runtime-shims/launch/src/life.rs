@@ -13,8 +13,9 @@ use nix::libc;
 use oci_spec::runtime::LinuxResources;
 use serde_json::json;
 
-use crate::cgroup::Cgroup;
-use crate::create::{cgroup_path, document, short};
+use crate::cgroup::place::{self, Place};
+use crate::cgroup::{Cgroup, plan};
+use crate::create::{document, short};
 use crate::report::Report;
 use crate::state::{Folder, State, Status, ended, signal_number};
 use crate::sys::clone;
@@ -93,6 +94,7 @@ pub fn delete(root: &Path, id: &str, force: bool, report: &Report) -> Result<()>
     let may = force || matches!(status, Status::Stopped | Status::Created);
     ensure!(may, "cannot delete container {id} that is not stopped: {}", name.as_str().unwrap_or_default());
     end(&state)?;
+    state.unit.as_deref().map_or(Ok(()), place::stop)?;
     Cgroup::at(&state.cgroup)?.remove()?;
     let spec = folder.spec()?;
     let document = document(id, &state.bundle, &spec, Status::Stopped, 0);
@@ -121,8 +123,10 @@ fn end(state: &State) -> Result<()> {
 /// A create that was killed half-way left a folder, perhaps a cgroup with an init that nobody will start.
 fn remove_half_made(folder: &Folder, id: &str) -> Result<()> {
     if let Ok(spec) = folder.spec() {
-        let cgroup = Cgroup::at(&cgroup_path(&spec, id)?)?;
+        let place = Place::found(&spec, id)?;
+        let cgroup = Cgroup::at(&place.path)?;
         cgroup.signal_all(libc::SIGKILL);
+        place.scope.map_or(Ok(()), |scope| place::stop(&scope.unit))?;
         cgroup.remove()?;
     }
     folder.remove()
@@ -152,5 +156,8 @@ pub fn update(root: &Path, id: &str, resources: &Path, report: &Report) -> Resul
         fs::read(resources).with_context(|| format!("cannot read {}", resources.display()))?
     };
     let wanted: LinuxResources = serde_json::from_slice(&text).context("these are no OCI resources")?;
-    Cgroup::at(&state.cgroup)?.limit(&wanted, report)
+    let cgroup = Cgroup::at(&state.cgroup)?;
+    let settings = plan::settings(&wanted, cgroup.version())?;
+    state.unit.map_or(Ok(()), |unit| place::update(&unit, &settings))?;
+    cgroup.limit(&settings, report)
 }

@@ -36,6 +36,9 @@ pub struct State {
     pub created: String,
     /// Below the root of every hierarchy.
     pub cgroup: PathBuf,
+    /// The unit of systemd's that the cgroup belongs to.
+    #[serde(default)]
+    pub unit: Option<String>,
     pub annotations: HashMap<String, String>,
     pub oci_version: String,
 }
@@ -227,6 +230,7 @@ mod tests {
             began: began(own).unwrap(),
             created: String::new(),
             cgroup: "/".into(),
+            unit: None,
             annotations: HashMap::new(),
             oci_version: String::new(),
         };

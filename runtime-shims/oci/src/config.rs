@@ -7,6 +7,8 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+pub use pintle_cri::CgroupDriver;
+
 /// The handler of pods that name none.
 pub const DEFAULT_HANDLER: &str = "pintle";
 
@@ -29,6 +31,8 @@ pub struct Config {
     pub images: pintle_images::Config,
     /// Archives in it are imported at the start, where it is there.
     pub import_dir: Option<PathBuf>,
+    /// Who makes containers' cgroups.
+    pub cgroup_driver: CgroupDriver,
     /// `/sys/fs/cgroup` on every machine.
     pub cgroup_root: PathBuf,
     /// Of the sandboxes' monitors, below each hierarchy's root: outside the pods' cgroups, so that no pod's limit counts
@@ -51,6 +55,7 @@ impl Config {
             cni_bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
             handlers: BTreeMap::new(),
             images: pintle_images::Config::default(),
+            cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_root: "/sys/fs/cgroup".into(),
             monitors_cgroup: "/pintle-monitors".into(),
             streaming: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

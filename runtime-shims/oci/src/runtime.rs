@@ -15,7 +15,7 @@ use pintle_cri::v1::runtime_service_server::RuntimeServiceServer;
 use pintle_images::Image;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, DEFAULT_HANDLER};
+use crate::config::{CgroupDriver, Config, DEFAULT_HANDLER};
 use crate::container::Commands;
 use crate::drivers::cgroups::Hierarchies;
 use crate::drivers::launcher::Launcher;
@@ -82,10 +82,11 @@ impl Shared {
         let argv = argv.ok_or_else(|| Error::NotFound(format!("no runtime for {handler:?} is configured")))?;
         let root = if named.is_empty() { "launch".to_owned() } else { format!("launch-{named}") };
         let root = self.config.state.join(root);
-        Ok(match self.sealed.as_ref().filter(|_| named.is_empty()) {
+        let launcher = match self.sealed.as_ref().filter(|_| named.is_empty()) {
             Some(sealed) => Launcher::own(argv.clone(), root, sealed.clone()),
             None => Launcher::new(argv.clone(), root),
-        })
+        };
+        Ok(launcher.with_systemd(self.config.cgroup_driver == CgroupDriver::Systemd))
     }
 
     /// The containers of a sandbox.
@@ -115,19 +116,20 @@ impl Runtime {
     /// events; containers go on.
     ///
     /// # Errors
-    /// A folder that cannot be made or read, a streaming address that is taken.
+    /// A folder that cannot be made or read, a streaming address that is taken, a cgroup driver this machine cannot have.
     pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Self> {
         for dir in [&config.root, &config.state] {
             std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         }
         let hierarchies = Hierarchies::detect(&config.cgroup_root);
+        hierarchies.check(config.cgroup_driver)?;
         let open = |name: &str| config.root.join(name);
         let (sandboxes, broken_sandboxes) = Table::open(open("sandboxes")).context("reading the sandboxes")?;
         let (containers, broken_containers) = Table::open(open("containers")).context("reading the containers")?;
         let network = Network::load(&config.cni_conf_dir, &config.cni_bin_dirs, &open("cni"))?;
         let images = pintle_images::Store::open(&open("images"), config.images.clone())?;
         let shared = Arc::new(Shared {
-            host: drivers::host::look(&hierarchies),
+            host: drivers::host::look(&hierarchies, config.cgroup_driver),
             monitors: Monitors::new(config.state.join("sandboxes"), hierarchies.make(&config.monitors_cgroup)?),
             streaming: Server::start(config.streaming, stop.clone().cancelled_owned()).await?,
             events: Events::default(),

@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("controlplane/pki", 1),
     ("daemon", 0),
     ("nftables", 0),
+    ("systemd", 0),
     ("controlplane/api", 0),
     ("runtime-shims/monitor", 0),
 ];

@@ -4,6 +4,7 @@
 //! Must not know: the process that lives in them.
 
 pub mod devices;
+pub mod place;
 pub mod plan;
 mod program;
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use nix::libc;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
+use oci_spec::runtime::LinuxDeviceCgroup;
 
 use crate::report::Report;
 use plan::{Setting, Version};
@@ -99,10 +100,9 @@ impl Cgroup {
     }
 
     /// Limits what the cgroup may use.
-    pub fn limit(&self, resources: &LinuxResources, report: &Report) -> Result<()> {
-        let settings = plan::settings(resources, self.version)?;
+    pub fn limit(&self, settings: &[Setting], report: &Report) -> Result<()> {
         let mut again = Vec::new();
-        for setting in &settings {
+        for setting in settings {
             // a memory limit and its swap limit bound each other: whichever is refused goes second
             if let Err(error) = self.write(setting, report) {
                 ensure!(setting.file.starts_with("memory."), "{error:#}");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use pintle_bundle::{cgroup_path, sandbox_namespaces, stop_signal};
+use pintle_bundle::{cgroup_dir, sandbox_namespaces, stop_signal};
 use pintle_cri::v1;
 use pintle_cri::v1::ContainerEventType as Event;
 
@@ -56,7 +56,7 @@ fn record(
         image_ref: image.digests.first().cloned().unwrap_or_else(|| image.id.to_string()),
         stop_signal: signal.number,
         log_path: log_path(&pod.config.log_directory, &config.log_path),
-        cgroup: cgroup_path(pod.cgroup_parent(), &id, &shared.host)?,
+        cgroup: cgroup_dir(pod.cgroup_parent(), &id, &shared.host)?,
         config,
         id,
         ..Container::default()

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pintle_cri::CgroupDriver;
 
 /// How long processes that were killed may take to leave.
 const EMPTY_WITHIN: Duration = Duration::from_secs(10);
@@ -32,6 +33,22 @@ impl Hierarchies {
         let usable = folders.filter(|folder| folder.path().join("cgroup.procs").exists());
         let names = usable.filter_map(|folder| folder.file_name().into_string().ok());
         Self::V1 { root: root.to_owned(), controllers: names.collect() }
+    }
+
+    /// # Errors
+    /// This machine cannot have its cgroups made so.
+    pub fn check(&self, driver: CgroupDriver) -> anyhow::Result<()> {
+        if driver == CgroupDriver::Systemd {
+            anyhow::ensure!(
+                self.is_v2(),
+                "the systemd cgroup driver needs cgroup v2, and this host has v1: use cgroupfs"
+            );
+            anyhow::ensure!(
+                pintle_systemd::is_running(),
+                "systemd not running on this host, cannot use the systemd cgroup driver: use cgroupfs"
+            );
+        }
+        Ok(())
     }
 
     pub fn is_v2(&self) -> bool {

@@ -61,13 +61,13 @@ const CAPABILITIES: [Capability; 41] = {
 };
 
 /// Looks at everything.
-pub fn look(hierarchies: &Hierarchies) -> Host {
+pub fn look(hierarchies: &Hierarchies, cgroup_driver: CgroupDriver) -> Host {
     let capabilities = capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default());
     let may_lower = capabilities.contains(&Capability::SysResource);
     Host {
         hostname: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default(),
         cgroup_version: if hierarchies.is_v2() { CgroupVersion::V2 } else { CgroupVersion::V1 },
-        cgroup_driver: CgroupDriver::Cgroupfs,
+        cgroup_driver,
         swap: accounts_swap(hierarchies),
         hugetlb: has_controller(hierarchies, "hugetlb"),
         capabilities,

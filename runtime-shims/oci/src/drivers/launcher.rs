@@ -29,17 +29,24 @@ pub struct Launcher {
     root: PathBuf,
     /// Pintle's own, sealed against containers: run from here, and what needs no process of its own is done in this one.
     own: Option<Arc<OwnedFd>>,
+    /// Containers' cgroups are scopes of systemd's.
+    systemd: bool,
 }
 
 impl Launcher {
     /// Any OCI runtime.
     pub fn new(argv: Vec<OsString>, root: PathBuf) -> Self {
-        Self { argv, root, own: None }
+        Self { argv, root, own: None, systemd: false }
     }
 
     /// Pintle's own, whose program `sealed` holds.
     pub fn own(argv: Vec<OsString>, root: PathBuf, sealed: Arc<OwnedFd>) -> Self {
-        Self { argv, root, own: Some(sealed) }
+        Self { argv, root, own: Some(sealed), systemd: false }
+    }
+
+    /// The same, with systemd's or its own cgroups.
+    pub fn with_systemd(self, systemd: bool) -> Self {
+        Self { systemd, ..self }
     }
 
     fn line<'a>(&self, rest: impl IntoIterator<Item = &'a OsStr>) -> Vec<OsString> {
@@ -49,6 +56,7 @@ impl Launcher {
         }
         line.push("--root".into());
         line.push(self.root.clone().into());
+        line.extend(self.systemd.then(|| "--systemd-cgroup".into()));
         line.extend(rest.into_iter().map(OsStr::to_owned));
         line
     }
@@ -203,5 +211,7 @@ mod tests {
         let runc = Launcher::new(vec!["runc".into()], "/run/x".into());
         let line = runc.create(Path::new("/b"), Path::new("/p"), false, "id");
         assert_eq!(line, ["runc", "--root", "/run/x", "create", "--bundle", "/b", "--pid-file", "/p", "id"]);
+        let line = runc.with_systemd(true).create(Path::new("/b"), Path::new("/p"), false, "id");
+        assert_eq!(line[..4], ["runc", "--root", "/run/x", "--systemd-cgroup"]);
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use pintle_bundle::{SandboxNamespaces, cgroup_path, sandbox_namespaces, sandbox_sysctls};
+use pintle_bundle::{SandboxNamespaces, cgroup_dir, sandbox_namespaces, sandbox_sysctls};
 use pintle_cni::{Capabilities, Dns, Pod, PortMapping};
 use pintle_cri::v1;
 use pintle_cri::v1::ContainerEventType as Event;
@@ -35,7 +35,7 @@ pub async fn run(shared: &Arc<Shared>, request: v1::RunPodSandboxRequest) -> Res
     let ports = ports(&config)?;
     let id = crate::plan::id(rand::random());
     // its containers' cgroups will be there
-    cgroup_path(config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent), &id, &shared.host)?;
+    cgroup_dir(config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent), &id, &shared.host)?;
     let entry = shared.sandboxes.add(Sandbox {
         version: VERSION,
         id,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use oci_spec::image::ConfigBuilder;
 use pintle_bundle::{
-    NamespacePaths, SandboxFiles, SandboxInput, SandboxNamespaces, cgroup_path, sandbox_namespaces, sandbox_spec,
+    NamespacePaths, SandboxFiles, SandboxInput, SandboxNamespaces, cgroup_dir, sandbox_namespaces, sandbox_spec,
 };
 use pintle_cri::v1::PodSandboxConfig;
 use pintle_monitor::Monitor;
@@ -101,7 +101,7 @@ pub async fn stop(shared: &Shared, entry: &Entry<Sandbox>) -> Result<()> {
         return Ok(());
     }
     mounts::unmount(&shared.namespaces_of(&entry.id).join("pid"))?;
-    let cgroup = cgroup_path(record.cgroup_parent(), &entry.id, &shared.host)?;
+    let cgroup = cgroup_dir(record.cgroup_parent(), &entry.id, &shared.host)?;
     let hierarchies = shared.hierarchies.clone();
     tokio::task::spawn_blocking(move || hierarchies.kill(&cgroup)).await.context("ending the sandbox's process")??;
     shared.launcher(&record.handler)?.delete(&entry.id).await?;

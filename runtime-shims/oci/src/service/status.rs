@@ -40,6 +40,7 @@ fn info(shared: &Shared) -> HashMap<String, String> {
         "handlers": shared.config.handlers.keys().collect::<Vec<_>>(),
         "cniConfDir": shared.config.cni_conf_dir,
         "cniBinDirs": shared.config.cni_bin_dirs,
+        "cgroupDriver": shared.host.cgroup_driver.as_str_name().to_lowercase(),
         "cgroupVersion": format!("{:?}", shared.host.cgroup_version),
         "podCIDR": shared.pod_cidr(),
     });

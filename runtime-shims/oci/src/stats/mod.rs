@@ -10,7 +10,7 @@ mod network;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use pintle_bundle::sandbox_namespaces;
+use pintle_bundle::{parent_dir, sandbox_namespaces};
 use pintle_cri::v1;
 use pintle_cri::v1::ContainerState;
 
@@ -70,7 +70,8 @@ fn of_sandbox(shared: &Shared, entry: &Entry<Sandbox>) -> v1::PodSandboxStats {
     let mut linux = v1::LinuxPodSandboxStats::default();
     let ready = show::sandbox_state(&record) == v1::PodSandboxState::SandboxReady;
     if ready && !record.cgroup_parent().is_empty() {
-        let cgroup = cgroup::Cgroup { hierarchies: &shared.hierarchies, path: record.cgroup_parent() };
+        let path = parent_dir(record.cgroup_parent());
+        let cgroup = cgroup::Cgroup { hierarchies: &shared.hierarchies, path: &path };
         linux.cpu = Some(cgroup.cpu());
         linux.memory = Some(cgroup.memory());
         linux.io = cgroup.io();

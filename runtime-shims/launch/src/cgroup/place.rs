@@ -1,0 +1,162 @@
+//! Where a container's cgroup is, and whether it is ours to make or a scope that systemd makes.
+//!
+//! systemd wants a process in a new scope and ends one that has none: until the init is there, a process of ours that
+//! does nothing holds its place. Limits go to systemd as properties first, or it would take them back when it next writes
+//! what it manages (`daemon-reload`); what it has no property for is written to the files alone.
+//! Must not know: what is written to which file (`plan`).
+
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid, pause};
+use oci_spec::runtime::Spec;
+use pintle_systemd::names::Scope;
+use pintle_systemd::{Property, Systemd, from_cgroup_file};
+
+use super::Cgroup;
+use super::plan::{Setting, Version};
+use crate::sys::clone::{Birth, Child, spawn};
+
+/// A container's place in the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Below the root of every hierarchy.
+    pub path: PathBuf,
+    /// The scope whose cgroup that is, under the systemd driver.
+    pub scope: Option<Scope>,
+}
+
+impl Place {
+    /// From `linux.cgroupsPath`: a path, or `slice:prefix:name` if `systemd`, as runc has it.
+    ///
+    /// # Errors
+    /// The other driver's form; a path that leaves its root.
+    pub fn of(spec: &Spec, id: &str, systemd: bool) -> Result<Place> {
+        let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()).unwrap_or_default();
+        let scope = asked.to_str().and_then(Scope::parse);
+        match (scope, systemd) {
+            (Some(scope), true) => Ok(Place { path: scope.path().into(), scope: Some(scope) }),
+            (Some(_), false) => {
+                bail!("the cgroup path {} is systemd's, and --systemd-cgroup is not given", asked.display())
+            }
+            (None, true) => {
+                bail!("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {asked:?}")
+            }
+            (None, false) => Ok(Place { path: below_root(&asked, id)?, scope: None }),
+        }
+    }
+
+    /// As [`Place::of`], of a container that another call began to make: the form tells the driver.
+    pub fn found(spec: &Spec, id: &str) -> Result<Place> {
+        Self::of(spec, id, true).or_else(|_| Self::of(spec, id, false))
+    }
+}
+
+fn below_root(asked: &Path, id: &str) -> Result<PathBuf> {
+    let asked = if asked.as_os_str().is_empty() { Path::new(id) } else { asked };
+    let mut path = PathBuf::from("/");
+    for part in asked.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir)) {
+        match part {
+            Component::Normal(name) => path.push(name),
+            _ => bail!("the cgroup path {} leaves its root", asked.display()),
+        }
+    }
+    ensure!(path.file_name().is_some(), "a container cannot live in the root cgroup");
+    Ok(path)
+}
+
+/// The process that holds a new scope's place; it ends with this.
+#[derive(Debug)]
+pub struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Has systemd make the scope, with limits.
+pub fn start(scope: &Scope, cgroup: &Cgroup, settings: &[Setting]) -> Result<Holder> {
+    ensure!(cgroup.version() == Version::V2, "the systemd cgroup driver needs cgroup v2, and this host has v1");
+    let own = Pid::this();
+    let child = spawn(Birth::default(), || {
+        // the end of this call must not leave it behind
+        if prctl::set_pdeathsig(Signal::SIGKILL).is_ok() && getppid() == own {
+            pause();
+        }
+        0
+    });
+    let holder = Holder(child.context("cannot make a process for the scope")?);
+    let pid = u32::try_from(holder.0.pid.as_raw()).context("a process without a number")?;
+    let mut systemd = Systemd::connect()?;
+    let started = systemd.start_scope(scope, &[pid], &properties(settings));
+    started.with_context(|| format!("unable to start unit {:?}", scope.unit))?;
+    let made = cgroup.folders().all(|(_, folder)| folder.is_dir());
+    ensure!(made, "systemd made the cgroup of {} elsewhere than at {}", scope.unit, cgroup.path().display());
+    Ok(holder)
+}
+
+/// Changes what systemd holds to be the scope's limits.
+pub fn update(unit: &str, settings: &[Setting]) -> Result<()> {
+    let properties = properties(settings);
+    Systemd::connect()?.set(unit, &properties).with_context(|| format!("unable to set properties of unit {unit:?}"))
+}
+
+/// Has systemd forget the scope, whose processes have ended, and remove its cgroup.
+pub fn stop(unit: &str) -> Result<()> {
+    let mut systemd = Systemd::connect()?;
+    systemd
+        .stop(unit)
+        .and_then(|()| systemd.reset_failed(unit))
+        .with_context(|| format!("unable to stop unit {unit:?}"))
+}
+
+/// The last value of a file wins, as it does in the file; systemd refuses a property that is given twice for no reason of
+/// ours, and knows idle as a weight.
+fn properties(settings: &[Setting]) -> Vec<Property> {
+    let mut all: Vec<Property> = Vec::new();
+    for property in settings.iter().flat_map(|setting| from_cgroup_file(&setting.file, &setting.value)) {
+        all.retain(|other| other.name != property.name);
+        all.push(property);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(path: &str, systemd: bool) -> Result<Place, String> {
+        let spec: Spec = serde_json::from_value(serde_json::json!({
+            "ociVersion": "1.2.0", "linux": { "cgroupsPath": path } }))
+        .unwrap();
+        Place::of(&spec, "ID", systemd).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_driver_takes_its_own_form() {
+        assert_eq!(place("/a/b", false).unwrap().path, Path::new("/a/b"));
+        assert_eq!(place("", false).unwrap().path, Path::new("/ID"));
+        let scope = place("a-b.slice:cri-pintle:ID", true).unwrap();
+        assert_eq!(scope.path, Path::new("/a.slice/a-b.slice/cri-pintle-ID.scope"));
+        assert_eq!(scope.scope.unwrap().unit, "cri-pintle-ID.scope");
+        assert!(place("a.slice:p:n", false).unwrap_err().contains("--systemd-cgroup is not given"));
+        assert!(place("/a/b", true).unwrap_err().contains("slice:prefix:name"));
+        assert!(place("../x", false).unwrap_err().contains("leaves its root"));
+        assert!(place("/", false).unwrap_err().contains("root cgroup"));
+    }
+
+    #[test]
+    fn a_property_is_given_once() {
+        let setting = |file: &str, value: &str| Setting {
+            controller: String::new(),
+            file: file.into(),
+            value: value.into(),
+            may_lack: false,
+        };
+        let both = [setting("memory.max", "4096"), setting("memory.oom.group", "1"), setting("memory.max", "8192")];
+        assert_eq!(properties(&both), from_cgroup_file("memory.max", "8192"));
+    }
+}
