@@ -1,20 +1,27 @@
 //! The cgroups above containers: `kubepods`, a level per QoS class, one per pod. v2, v1 and hybrid hosts; a host that
 //! refuses is warned about and the pod runs without the limit of its own cgroup.
 //!
+//! Under the systemd driver they are its slices (v2; of v1 the runtime makes them).
+//!
 //! Must not know: containers (the runtime makes theirs below the pod's).
+
+mod slices;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
+use pintle_cri::v1::HugepageLimit;
 
 use crate::config::CgroupDriver;
 use crate::plan::pod;
 use crate::plan::qos::{self, Class};
 use crate::plan::resources::{CPU_PERIOD, NodeFacts, PodLimits, pod_limits, shares, weight};
+use slices::Setting;
 
 const ROOT: &str = "/sys/fs/cgroup";
+const PODS: &str = "kubepods";
 const BURSTABLE: &str = "kubepods/burstable";
 const BEST_EFFORT: &str = "kubepods/besteffort";
 
@@ -32,6 +39,8 @@ pub struct Cgroups {
     driver: CgroupDriver,
     base: String,
     per_qos: bool,
+    /// Processes that a pod may have.
+    pids: Option<i64>,
     version: Version,
     root: PathBuf,
     page_sizes: Vec<String>,
@@ -39,18 +48,18 @@ pub struct Cgroups {
 
 impl Cgroups {
     /// `base` is the parent of `kubepods`.
-    pub fn new(driver: CgroupDriver, base: &str, per_qos: bool) -> Self {
+    pub fn new(driver: CgroupDriver, base: &str, per_qos: bool, pids: Option<i64>) -> Self {
         let root = PathBuf::from(ROOT);
         let version = if root.join("cgroup.controllers").exists() { Version::V2 } else { Version::V1 };
         let base = base.trim_matches('/').into();
-        Self { driver, base, per_qos, version, root, page_sizes: page_sizes() }
+        Self { driver, base, per_qos, pids, version, root, page_sizes: page_sizes() }
     }
 
     /// What containers' settings depend on; `oom_group`: whether the OOM killer shall take all of a container.
     pub fn facts(&self, memory: i64, oom_group: bool) -> NodeFacts {
         let v2 = self.version == Version::V2;
         // the root has no such file, any cgroup below has
-        let counts_swap = v2 && self.root.join(join(&self.base, "kubepods/memory.swap.max")).exists();
+        let counts_swap = v2 && self.root.join(self.path(PODS)).join("memory.swap.max").exists();
         NodeFacts { memory, page_sizes: self.page_sizes.clone(), oom_group: v2 && oom_group, counts_swap }
     }
 
@@ -60,10 +69,9 @@ impl Cgroups {
         if !self.is_ours() {
             return;
         }
-        let levels =
-            [("kubepods", shares(cpu), Some(memory)), (BURSTABLE, shares(0), None), (BEST_EFFORT, shares(0), None)];
+        let levels = [(PODS, shares(cpu), Some(memory)), (BURSTABLE, shares(0), None), (BEST_EFFORT, shares(0), None)];
         for (level, shares, memory) in levels {
-            if let Err(error) = self.make(level).and_then(|()| self.set_level(level, shares, memory)) {
+            if let Err(error) = self.set_level(level, shares, memory) {
                 tracing::warn!("cgroup {level} is not set: {error:#}");
             }
         }
@@ -79,34 +87,44 @@ impl Cgroups {
     }
 
     fn is_ours(&self) -> bool {
-        self.per_qos && self.driver == CgroupDriver::Cgroupfs
+        self.per_qos && (self.driver == CgroupDriver::Cgroupfs || self.version == Version::V2)
+    }
+
+    /// The levels of a path below `base`, from the root on.
+    fn levels(&self, path: &str) -> Vec<String> {
+        join(&self.base, path).split('/').map(str::to_owned).collect()
+    }
+
+    /// Where the driver has a cgroup, below the root.
+    fn path(&self, path: &str) -> String {
+        match self.driver {
+            CgroupDriver::Cgroupfs => join(&self.base, path),
+            CgroupDriver::Systemd => slices::path(&self.levels(path)),
+        }
     }
 
     fn set_level(&self, level: &str, shares: i64, memory: Option<i64>) -> anyhow::Result<()> {
+        if self.version == Version::V2 {
+            let limit = memory.map(|bytes| setting("memory.max", bytes));
+            return self.set_v2(level, [setting("cpu.weight", weight(shares))].into_iter().chain(limit).collect());
+        }
         let path = join(&self.base, level);
-        let (cpu, of_memory) = (self.folder("cpu", &path), self.folder("memory", &path));
-        match self.version {
-            Version::V1 => put_where_it_is(&cpu, "cpu.shares", shares)?,
-            Version::V2 => put_where_it_is(&cpu, "cpu.weight", weight(shares))?,
-        }
-        let file = if self.version == Version::V2 { "memory.max" } else { "memory.limit_in_bytes" };
-        memory.map_or(Ok(()), |bytes| put_where_it_is(&of_memory, file, bytes))
+        self.make_all_v1(&path)?;
+        put_where_it_is(&self.root.join("cpu").join(&path), "cpu.shares", shares)?;
+        let limited = self.root.join("memory").join(&path);
+        memory.map_or(Ok(()), |bytes| put_where_it_is(&limited, "memory.limit_in_bytes", bytes))
     }
 
-    /// The folder that has a controller's files.
-    fn folder(&self, controller: &str, path: &str) -> PathBuf {
-        match self.version {
-            Version::V2 => self.root.join(path),
-            Version::V1 => self.root.join(controller).join(path),
+    /// Makes a cgroup of v2 that is not there, and gives it what the kernel has files for.
+    fn set_v2(&self, path: &str, settings: Vec<Setting>) -> anyhow::Result<()> {
+        if self.driver == CgroupDriver::Systemd {
+            slices::ensure(&slices::name(&self.levels(path)), &settings)?;
         }
-    }
-
-    fn make(&self, path: &str) -> anyhow::Result<()> {
-        let path = join(&self.base, path);
-        match self.version {
-            Version::V2 => self.make_v2(&path).map(drop),
-            Version::V1 => self.make_all_v1(&path),
-        }
+        let here = self.make_v2(&self.path(path))?;
+        settings.iter().try_for_each(|(file, value)| match file.starts_with("hugetlb.") {
+            true => put_where_it_is(&here, file, value),
+            false => put(&here, file, value),
+        })
     }
 
     /// The pod's cgroup as the runtime takes it in `cgroup_parent`.
@@ -114,30 +132,23 @@ impl Cgroups {
         if !self.per_qos {
             return String::new();
         }
-        let parts = parts(qos::class(pod), pod::uid(pod));
-        match self.driver {
-            CgroupDriver::Cgroupfs => format!("/{}", join(&self.base, &parts.join("/"))),
-            // systemd's name of a nested slice repeats its parents; the path's dashes are underscores
-            CgroupDriver::Systemd => {
-                format!("{}.slice", parts.iter().map(|part| part.replace('-', "_")).collect::<Vec<_>>().join("-"))
-            }
-        }
+        format!("/{}", self.path(&parts(qos::class(pod), pod::uid(pod)).join("/")))
     }
 
     /// What the pod's cgroup is to be given.
     pub fn limits(&self, pod: &Pod) -> PodLimits {
-        pod_limits(pod, &self.page_sizes)
+        PodLimits { pids: self.pids, ..pod_limits(pod, &self.page_sizes) }
     }
 
-    /// Makes the pod's cgroup and sets its limits. Under systemd the runtime makes it.
+    /// Makes the pod's cgroup and sets its limits.
     pub fn ensure(&self, pod: &Pod, limits: &PodLimits) {
         if !self.is_ours() {
             return;
         }
-        let path = join(&self.base, &parts(qos::class(pod), pod::uid(pod)).join("/"));
+        let path = parts(qos::class(pod), pod::uid(pod)).join("/");
         let made = match self.version {
-            Version::V2 => self.ensure_v2(&path, limits),
-            Version::V1 => self.ensure_v1(&path, limits),
+            Version::V2 => self.set_v2(&path, settings_v2(limits)),
+            Version::V1 => self.ensure_v1(&join(&self.base, &path), limits),
         };
         if let Err(error) = made {
             tracing::warn!(pod = pod::display(pod), "the pod's cgroup has no limits of its own: {error:#}");
@@ -168,6 +179,9 @@ impl Cgroups {
             let file = format!("hugetlb.{}.limit_in_bytes", pages.page_size);
             put_where_it_is(&self.root.join("hugetlb").join(path), &file, pages.limit)?;
         }
+        if let Some(pids) = limits.pids {
+            put_where_it_is(&self.root.join("pids").join(path), "pids.max", pids)?;
+        }
         let memory = self.root.join("memory").join(path);
         match limits.memory {
             Some(bytes) if memory.is_dir() => put(&memory, "memory.limit_in_bytes", bytes),
@@ -186,27 +200,27 @@ impl Cgroups {
         Ok(here)
     }
 
-    fn ensure_v2(&self, path: &str, limits: &PodLimits) -> anyhow::Result<()> {
-        let here = self.make_v2(path)?;
-        for pages in &limits.hugepages {
-            put_where_it_is(&here, &format!("hugetlb.{}.max", pages.page_size), pages.limit)?;
-        }
-        put(&here, "cpu.weight", weight(limits.cpu_shares))?;
-        let quota = limits.cpu_quota.map_or_else(|| "max".into(), |quota| quota.to_string());
-        put(&here, "cpu.max", format!("{quota} {CPU_PERIOD}"))?;
-        put(&here, "memory.max", limits.memory.map_or_else(|| "max".into(), |bytes| bytes.to_string()))
-    }
-
     /// Removes the pod's cgroups; one that is still in use stays, and the next start tries again.
     pub fn remove(&self, uid: &str) {
         if !self.is_ours() {
             return;
         }
         for class in [Class::Guaranteed, Class::Burstable, Class::BestEffort] {
-            let path = join(&self.base, &parts(class, uid).join("/"));
+            let path = parts(class, uid).join("/");
+            self.stop_slice(&path);
+            let path = self.path(&path);
             for hierarchy in self.hierarchies() {
                 remove_empty(&hierarchy.join(&path));
             }
+        }
+    }
+
+    fn stop_slice(&self, path: &str) {
+        if self.driver == CgroupDriver::Cgroupfs || !self.root.join(self.path(path)).is_dir() {
+            return;
+        }
+        if let Err(error) = slices::stop(&slices::name(&self.levels(path))) {
+            tracing::warn!("the slice of a pod that is gone stays: {error:#}");
         }
     }
 
@@ -216,6 +230,22 @@ impl Cgroups {
             Version::V1 => fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.path()).collect(),
         }
     }
+}
+
+/// A pod's settings under v2.
+fn settings_v2(limits: &PodLimits) -> Vec<Setting> {
+    let pages = |one: &HugepageLimit| setting(&format!("hugetlb.{}.max", one.page_size), one.limit);
+    let or_max = |value: Option<i64>| value.map_or_else(|| "max".into(), |value| value.to_string());
+    let mut all: Vec<Setting> = limits.hugepages.iter().map(pages).collect();
+    all.push(setting("cpu.weight", weight(limits.cpu_shares)));
+    all.push(setting("cpu.max", format!("{} {CPU_PERIOD}", or_max(limits.cpu_quota))));
+    all.push(setting("memory.max", or_max(limits.memory)));
+    all.extend(limits.pids.map(|pids| setting("pids.max", pids)));
+    all
+}
+
+fn setting(file: &str, value: impl ToString) -> Setting {
+    (file.to_owned(), value.to_string())
 }
 
 /// `kubepods`, the class's level (guaranteed pods have none), the pod's.
@@ -304,10 +334,25 @@ mod tests {
     #[test]
     fn parents_are_named_as_upstream_names_them() {
         let pod = Pod { metadata: ObjectMeta { uid: Some("1-2".into()), ..ObjectMeta::default() }, ..Pod::default() };
-        let of = |driver, base: &str| Cgroups::new(driver, base, true).parent(&pod);
+        let of = |driver, base: &str| Cgroups::new(driver, base, true, None).parent(&pod);
         assert_eq!(of(CgroupDriver::Cgroupfs, "/"), "/kubepods/besteffort/pod1-2");
         assert_eq!(of(CgroupDriver::Cgroupfs, "/own"), "/own/kubepods/besteffort/pod1-2");
-        assert_eq!(of(CgroupDriver::Systemd, "/"), "kubepods-besteffort-pod1_2.slice");
+        let path = "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1_2.slice";
+        assert_eq!(of(CgroupDriver::Systemd, "/"), path);
+        let below = of(CgroupDriver::Systemd, "/a-b");
+        assert!(
+            below.ends_with("/a_b-kubepods-besteffort-pod1_2.slice") && below.starts_with("/a_b.slice/"),
+            "{below}"
+        );
+    }
+
+    #[test]
+    fn a_pods_settings_name_the_files_of_v2() {
+        let hugepages = vec![HugepageLimit { page_size: "2MB".into(), limit: 0 }];
+        let limits = PodLimits { cpu_shares: 1024, cpu_quota: None, memory: Some(4096), pids: Some(99), hugepages };
+        let shown: Vec<String> = settings_v2(&limits).iter().map(|(file, value)| format!("{file}={value}")).collect();
+        let wanted = ["hugetlb.2MB.max=0", "cpu.weight=39", "cpu.max=max 100000", "memory.max=4096", "pids.max=99"];
+        assert_eq!(shown, wanted);
     }
 
     #[test]

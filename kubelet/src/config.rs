@@ -48,6 +48,8 @@ pub struct Config {
     /// The parent of `kubepods`, `/` by default.
     pub cgroup_root: String,
     pub cgroups_per_qos: bool,
+    /// Processes that a pod may have together; `None` without a limit of the kubelet's.
+    pub pod_pids_limit: Option<i64>,
     /// Under cgroup v2: the OOM killer takes one process and not its whole container.
     pub single_process_oom_kill: bool,
     pub max_pods: u32,
@@ -127,6 +129,7 @@ impl Default for Config {
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_root: "/".into(),
             cgroups_per_qos: true,
+            pod_pids_limit: None,
             single_process_oom_kill: false,
             max_pods: 110,
             container_log_max_size: 10 << 20,

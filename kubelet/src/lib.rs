@@ -158,7 +158,7 @@ impl Agent {
         let objects = objects::Objects::new(self.client.clone(), self.cancel.clone());
         let parallel = if config.serialize_image_pulls { 1 } else { config.max_parallel_image_pulls };
         let services = Api::<Service>::all(self.client.clone());
-        let cgroups = cgroups::Cgroups::new(driver, &config.cgroup_root, config.cgroups_per_qos);
+        let cgroups = cgroups::Cgroups::new(driver, &config.cgroup_root, config.cgroups_per_qos, config.pod_pids_limit);
         let (cpu, memory) = node::allocatable(config, &self.machine);
         cgroups.enforce_node_allocatable(cpu, memory);
         apply::Drivers {

@@ -40,6 +40,7 @@ pub struct KubeletConfiguration {
     cgroup_root: Option<String>,
     #[serde(rename = "cgroupsPerQOS")]
     cgroups_per_qos: Option<bool>,
+    pod_pids_limit: Option<i64>,
     #[serde(rename = "singleProcessOOMKill")]
     single_process_oom_kill: Option<bool>,
     max_pods: Option<u32>,
@@ -179,6 +180,8 @@ impl KubeletConfiguration {
         set(&mut config.resolv_conf, self.resolv_conf);
         set(&mut config.cgroup_root, self.cgroup_root);
         set(&mut config.cgroups_per_qos, self.cgroups_per_qos);
+        // -1, the default, is none
+        set(&mut config.pod_pids_limit, self.pod_pids_limit.map(|limit| Some(limit).filter(|limit| *limit > 0)));
         set(&mut config.max_pods, self.max_pods);
         set(&mut config.container_log_max_files, self.container_log_max_files);
         set(&mut config.image_gc_high, self.image_gc_high);

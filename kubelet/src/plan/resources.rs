@@ -91,6 +91,8 @@ pub struct PodLimits {
     pub cpu_shares: i64,
     pub cpu_quota: Option<i64>,
     pub memory: Option<i64>,
+    /// The node's bound for any pod; not the pod's own.
+    pub pids: Option<i64>,
     /// For every size of the node's.
     pub hugepages: Vec<HugepageLimit>,
 }
@@ -108,6 +110,7 @@ pub fn pod_limits(pod: &Pod, page_sizes: &[String]) -> PodLimits {
         cpu_shares: shares(request),
         cpu_quota: limits.0.map(quota).filter(|quota| *quota > 0),
         memory: limits.1.filter(|memory| *memory > 0),
+        pids: None,
         hugepages: hugepages(if own.is_empty() { &resources } else { &own }, page_sizes),
     }
 }
@@ -187,7 +190,10 @@ mod tests {
         let limited = "{name: a, image: i, resources: {limits: {cpu: 500m, memory: 64Mi}}}";
         let one = pod_limits(&pod(&format!("  containers: [{limited}]\n")), &[]);
         let hugepages = Vec::new();
-        assert_eq!(one, PodLimits { cpu_shares: 512, cpu_quota: Some(50_000), memory: Some(64 << 20), hugepages });
+        assert_eq!(
+            one,
+            PodLimits { cpu_shares: 512, cpu_quota: Some(50_000), memory: Some(64 << 20), pids: None, hugepages }
+        );
         let two = pod_limits(&pod(&format!("  containers: [{limited}, {{name: b, image: i}}]\n")), &[]);
         assert_eq!((two.cpu_quota, two.memory), (None, None));
     }

@@ -171,6 +171,7 @@ impl Server {
             "clusterDomain": config.cluster_domain,
             "cgroupRoot": config.cgroup_root,
             "cgroupsPerQOS": config.cgroups_per_qos,
+            "podPidsLimit": config.pod_pids_limit.unwrap_or(-1),
             "maxPods": config.max_pods,
             "containerLogMaxSize": config.container_log_max_size.to_string(),
             "containerLogMaxFiles": config.container_log_max_files,
