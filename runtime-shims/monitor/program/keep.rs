@@ -34,6 +34,7 @@ impl Monitor {
             pid_file: Vec::new(),
             exit_file: None,
             memory_events: None,
+            killed_before: 0,
             // How it ends is told by whoever runs it.
             forgotten: true,
             terminal: None,

@@ -74,6 +74,7 @@ impl Monitor {
             pid_file: run.pid_file,
             exit_file: run.exit_file,
             memory_events: run.memory_events,
+            killed_before: 0,
             forgotten: false,
             terminal,
         });
@@ -149,6 +150,7 @@ impl Monitor {
             process.use_terminal(terminal, serial).map_err(system("use the terminal of", process.id.as_bytes()))?;
         }
         process.stage = Stage::Running { pid };
+        process.killed_before = process.memory_events.as_deref().map_or(0, exits::killed_above);
         if let Some(stray) = early {
             process.exited(pid, stray.code, stray.at_ns, now_ms());
         }

@@ -154,6 +154,26 @@ async fn a_process_that_the_kernel_killed_for_memory_is_told_so() {
 }
 
 #[tokio::test]
+async fn where_a_cgroup_is_gone_already_the_one_above_tells() {
+    let (place, monitor) = Place::new().await;
+    let mut exits = monitor.exits().await.unwrap();
+    let above = place.file("memory.events");
+    fs::write(&above, "oom 2\noom_kill 2\n").unwrap();
+    // what it counted before is somebody else's, and who was not killed was not killed for memory
+    for (id, counts, end, oom) in
+        [("killed", 3, "kill -9 $$", true), ("other", 3, "kill -9 $$", false), ("ended", 4, "exit 1", false)]
+    {
+        let fifo = place.file(&format!("{id}.go"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let script = place.script(id, &format!("read go < {}; {end}", fifo.display()));
+        monitor.run(Run { memory_events: Some(place.file("c.scope/memory.events")), ..script }).await.unwrap();
+        fs::write(&above, format!("oom {counts}\noom_kill {counts}\n")).unwrap();
+        fs::write(&fifo, "go\n").unwrap();
+        assert_eq!(exit_of(&mut exits, id).await.oom, oom, "{id}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_comes_during_a_start_hears_of_it_as_the_first_does() {
     let (place, first) = Place::new().await;
     let second = place.connect().await;
