@@ -235,9 +235,10 @@ async fn attach_output(bench: &Bench) -> anyhow::Result<()> {
     let pod = bench.pod().await?;
     let id = bench.run(&pod, bench.container(&pod, &["every", "10"])).await?;
     let mut session = attached(bench, &id, false, false).await?;
-    until(&mut session.stdout, "line 20\n").await?;
+    let seen = line(&until(&mut session.stdout, "0\n").await?);
     drop(session);
-    bench.until("the log goes on", async || Ok(bench.log(&pod, "main.log").contains("line 60\n"))).await?;
+    let later = format!("line {}\n", seen + 40);
+    bench.until("the log goes on", async || Ok(bench.log(&pod, "main.log").contains(&later))).await?;
     equal("the state", bench.status(&id).await?.state(), v1::ContainerState::ContainerRunning)
 }
 
@@ -246,8 +247,16 @@ async fn attach_two(bench: &Bench) -> anyhow::Result<()> {
     let id = bench.run(&pod, bench.container(&pod, &["every", "10"])).await?;
     let (mut first, mut second) =
         (attached(bench, &id, false, false).await?, attached(bench, &id, false, false).await?);
-    until(&mut first.stdout, "line 50\n").await?;
-    until(&mut second.stdout, "line 50\n").await.map(drop)
+    // both are attached by now, however long that took
+    let later = format!("line {}\n", line(&until(&mut first.stdout, "0\n").await?) + 40);
+    until(&mut first.stdout, &later).await?;
+    until(&mut second.stdout, &later).await.map(drop)
+}
+
+/// The number of the last whole line.
+fn line(text: &str) -> u32 {
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.rsplit("line ").next().and_then(|number| number.trim().parse().ok()).unwrap_or_default()
 }
 
 async fn attach_again(bench: &Bench) -> anyhow::Result<()> {
