@@ -7,6 +7,7 @@ mod answer;
 mod identity;
 mod logs;
 mod pressure;
+mod rates;
 mod route;
 mod session;
 mod stats;
@@ -47,6 +48,7 @@ pub struct Server {
     pub metrics: Metrics,
     pub machine: Machine,
     access: access::Access,
+    rates: rates::Rates,
 }
 
 impl Server {
@@ -59,7 +61,7 @@ impl Server {
         machine: Machine,
     ) -> Self {
         let access = access::Access::new(client, config.clone());
-        Self { config, runtime, shown, metrics, machine, access }
+        Self { config, runtime, shown, metrics, machine, access, rates: rates::Rates::default() }
     }
 
     /// Serves until cancelled; open sessions end with it.

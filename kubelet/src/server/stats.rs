@@ -2,17 +2,23 @@
 //!
 //! Must not know: who reads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use pintle_cri::v1::{ContainerStats, ListContainerStatsRequest, MemoryUsage, PsiStats, SwapUsage, UInt64Value};
+use pintle_cri::v1::{
+    ContainerStats, ListContainerStatsRequest, ListContainersRequest, ListPodSandboxRequest, MemoryUsage, PsiStats,
+    SwapUsage, UInt64Value,
+};
 use serde_json::{Value, json};
 
 use super::Server;
 use super::answer::{self, Answer};
 use super::pressure::{self, Kind, RESOURCES};
 use crate::plan::sandbox_config::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
+
+/// Whose rate is the node's: no container has this ID.
+const NODE: &str = "";
 
 /// One container's numbers: bytes, core-nanoseconds.
 struct Usage {
@@ -22,7 +28,8 @@ struct Usage {
     container: String,
     id: String,
     cpu: u64,
-    nano_cores: Option<u64>,
+    /// When that was counted, in nanoseconds since the epoch.
+    at: u64,
     working_set: u64,
     memory: MemoryUsage,
     /// Of cpu, memory and io, by that name: where the kernel has it.
@@ -44,7 +51,7 @@ impl Usage {
             container: label(CONTAINER_NAME)?,
             id: attributes.id,
             cpu: cpu.usage_core_nano_seconds.map_or(0, |value| value.value),
-            nano_cores: cpu.usage_nano_cores.map(|value| value.value),
+            at: u64::try_from(cpu.timestamp).unwrap_or_default(),
             working_set: memory.working_set_bytes.map_or(0, |value| value.value),
             pressure: [("cpu", cpu.psi), ("memory", memory.psi), ("io", stats.io.and_then(|io| io.psi))]
                 .into_iter()
@@ -56,11 +63,11 @@ impl Usage {
         })
     }
 
-    fn summary(&self, now: &str) -> Value {
+    fn summary(&self, now: &str, known: &Known) -> Value {
         let mut all = json!({
             "name": self.container,
-            "startTime": now,
-            "cpu": {"time": now, "usageNanoCores": self.nano_cores, "usageCoreNanoSeconds": self.cpu},
+            "startTime": known.made(&self.id, now),
+            "cpu": cpu(now, self.cpu, known.rates.get(&self.id).copied()),
             "memory": self.memory(now),
             "rootfs": {"time": now, "usedBytes": self.writable},
         });
@@ -97,9 +104,40 @@ impl Usage {
     }
 }
 
+/// What no counter says by itself.
+struct Known {
+    /// When sandboxes (by the UID of their pod) and containers were made, in nanoseconds since the epoch.
+    made: HashMap<String, i64>,
+    /// Core-nanoseconds in a second, of containers and of the node.
+    rates: HashMap<String, u64>,
+}
+
+impl Known {
+    fn made(&self, id: &str, now: &str) -> String {
+        let made = self.made.get(id).and_then(|at| Timestamp::from_nanosecond((*at).into()).ok());
+        made.map_or_else(|| now.to_owned(), seconds_of)
+    }
+}
+
+/// As upstream writes times: whole seconds.
+fn seconds_of(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The rate is left out until there were two looks at the counter.
+fn cpu(now: &str, used: u64, rate: Option<u64>) -> Value {
+    let mut cpu = json!({"time": now, "usageCoreNanoSeconds": used});
+    if let Some(rate) = rate {
+        cpu["usageNanoCores"] = rate.into();
+    }
+    cpu
+}
+
 /// The node's own numbers: core-nanoseconds, bytes.
 struct NodeUsage {
     cpu: u64,
+    /// When the kernel began.
+    booted: Option<Timestamp>,
     working_set: u64,
     available: u64,
 }
@@ -112,12 +150,14 @@ impl NodeUsage {
             line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
         };
         let (total, available) = (field("MemTotal"), field("MemAvailable"));
-        Self {
-            cpu: cpu_time(&std::fs::read_to_string("/proc/stat").unwrap_or_default()),
-            working_set: total.saturating_sub(available),
-            available,
-        }
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        Self { cpu: cpu_time(&stat), booted: boot_time(&stat), working_set: total.saturating_sub(available), available }
     }
+}
+
+fn boot_time(stat: &str) -> Option<Timestamp> {
+    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Timestamp::from_second(seconds).ok()
 }
 
 /// Busy time of all processors: everything but idle and iowait, in nanoseconds; the file counts hundredths of a second.
@@ -136,19 +176,44 @@ impl Server {
         all.into_iter().filter_map(Usage::of).collect()
     }
 
+    /// When everything in the runtime was made; upstream's start times.
+    async fn made(&self) -> HashMap<String, i64> {
+        let mut runtime = self.runtime.runtime.clone();
+        let sandboxes = runtime.list_pod_sandbox(ListPodSandboxRequest::default()).await;
+        let sandboxes = sandboxes.map(|answer| answer.into_inner().items).unwrap_or_default();
+        let mut made = HashMap::new();
+        for sandbox in sandboxes {
+            if let Some(pod) = sandbox.metadata {
+                // of several the newest is the pod's
+                let at = made.entry(pod.uid).or_insert(sandbox.created_at);
+                *at = sandbox.created_at.max(*at);
+            }
+        }
+        let containers = runtime.list_containers(ListContainersRequest::default()).await;
+        let containers = containers.map(|answer| answer.into_inner().containers).unwrap_or_default();
+        made.extend(containers.into_iter().map(|container| (container.id, container.created_at)));
+        made
+    }
+
     pub(super) async fn summary(&self) -> Answer {
-        let now = Timestamp::now().to_string();
+        let instant = Timestamp::now();
+        let now = instant.to_string();
         let node = NodeUsage::read();
+        let usage = self.usage().await;
+        let whole = u64::try_from(instant.as_nanosecond()).unwrap_or_default();
+        let looks = usage.iter().map(|one| (one.id.clone(), one.at, one.cpu));
+        let rates = self.rates.look(looks.chain([(NODE.to_owned(), whole, node.cpu)]));
+        let known = Known { made: self.made().await, rates };
         let mut pods: BTreeMap<String, Vec<Usage>> = BTreeMap::new();
-        for usage in self.usage().await {
+        for usage in usage {
             pods.entry(usage.uid.clone()).or_default().push(usage);
         }
-        let pods: Vec<Value> = pods.values().filter_map(|containers| pod_summary(containers, &now)).collect();
+        let pods: Vec<Value> = pods.values().filter_map(|containers| pod_summary(containers, &now, &known)).collect();
         answer::json(&json!({
             "node": {
                 "nodeName": self.config.node_name,
-                "startTime": now,
-                "cpu": {"time": now, "usageCoreNanoSeconds": node.cpu},
+                "startTime": seconds_of(node.booted.unwrap_or(instant)),
+                "cpu": cpu(&now, node.cpu, known.rates.get(NODE).copied()),
                 "memory": {"time": now, "availableBytes": node.available, "workingSetBytes": node.working_set},
                 "fs": self.file_system(&now),
             },
@@ -240,14 +305,15 @@ fn pressure_families(text: &mut String, usage: &[Usage], labels: impl Fn(&Usage)
     }
 }
 
-fn pod_summary(containers: &[Usage], now: &str) -> Option<Value> {
+fn pod_summary(containers: &[Usage], now: &str, known: &Known) -> Option<Value> {
     let first = containers.first()?;
+    let rate = containers.iter().map(|one| known.rates.get(&one.id).copied()).sum::<Option<u64>>();
     let sum = |read: fn(&Usage) -> u64| containers.iter().map(read).sum::<u64>();
     Some(json!({
         "podRef": {"name": first.pod, "namespace": first.namespace, "uid": first.uid},
-        "startTime": now,
-        "containers": containers.iter().map(|one| one.summary(now)).collect::<Vec<_>>(),
-        "cpu": {"time": now, "usageCoreNanoSeconds": sum(|one| one.cpu)},
+        "startTime": known.made(&first.uid, now),
+        "containers": containers.iter().map(|one| one.summary(now, known)).collect::<Vec<_>>(),
+        "cpu": cpu(now, sum(|one| one.cpu), rate),
         "memory": {"time": now, "workingSetBytes": sum(|one| one.working_set)},
     }))
 }
@@ -294,5 +360,14 @@ mod tests {
     #[test]
     fn processor_time_leaves_idle_and_iowait_out() {
         assert_eq!(cpu_time("cpu  1 2 3 100 50 4 5 6 7 8\ncpu0 1\n"), (1 + 2 + 3 + 4 + 5 + 6) * 10_000_000);
+    }
+    #[test]
+    fn a_start_is_when_something_was_made_and_a_rate_only_what_is_known() {
+        let known = Known { made: HashMap::from([("c".to_owned(), 1_500_000_000)]), rates: HashMap::new() };
+        assert_eq!(known.made("c", "now"), "1970-01-01T00:00:01Z");
+        assert_eq!(known.made("d", "now"), "now");
+        assert_eq!(boot_time("cpu 1\nbtime 60\n").map(seconds_of).as_deref(), Some("1970-01-01T00:01:00Z"));
+        assert_eq!(cpu("t", 5, None), json!({"time": "t", "usageCoreNanoSeconds": 5}));
+        assert_eq!(cpu("t", 5, Some(0))["usageNanoCores"], 0);
     }
 }

@@ -38,6 +38,8 @@ pub struct Container {
     pub spec: Value,
     /// The launcher.
     pub program: PathBuf,
+    /// What every call is given besides.
+    pub flags: Vec<&'static str>,
 }
 
 impl Container {
@@ -56,7 +58,8 @@ impl Container {
         ] {
             symlink("busybox", root.join("bin").join(name)).unwrap();
         }
-        let mut container = Container { dir, spec: spec(&id), id, program: env!("CARGO_BIN_EXE_pintle-launch").into() };
+        let program = env!("CARGO_BIN_EXE_pintle-launch").into();
+        let mut container = Container { dir, spec: spec(&id), id, program, flags: Vec::new() };
         container.spec["process"]["args"] = json!(["/bin/sh", "-c", script]);
         container
     }
@@ -79,7 +82,7 @@ impl Container {
     pub fn call(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(self.dir.path().join("state")).arg("--log").arg(self.dir.path().join("log"));
-        command.args(["--log-format", "json"]).args(arguments).stdin(Stdio::null());
+        command.args(["--log-format", "json"]).args(&self.flags).args(arguments).stdin(Stdio::null());
         if arguments.first() == Some(&"create") {
             // the init inherits them, and would keep a pipe open
             let file = File::create(self.dir.path().join("out")).unwrap();

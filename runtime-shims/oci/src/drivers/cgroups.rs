@@ -182,4 +182,16 @@ mod tests {
         assert_eq!(value_of(text, "oom_kill"), Some(2));
         assert_eq!(value_of(text, "max"), None);
     }
+    #[test]
+    fn a_driver_that_this_machine_cannot_have_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let refused = |driver| Hierarchies::detect(root.path()).check(driver).map_err(|error| error.to_string());
+        assert_eq!(refused(CgroupDriver::Cgroupfs), Ok(()));
+        assert!(refused(CgroupDriver::Systemd).unwrap_err().contains("needs cgroup v2"));
+        fs::write(root.path().join("cgroup.controllers"), "").unwrap();
+        match pintle_systemd::is_running() {
+            true => assert_eq!(refused(CgroupDriver::Systemd), Ok(())),
+            false => assert!(refused(CgroupDriver::Systemd).unwrap_err().contains("systemd not running on this host")),
+        }
+    }
 }
