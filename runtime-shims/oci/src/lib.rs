@@ -10,6 +10,7 @@ mod container;
 mod drivers;
 mod error;
 mod events;
+mod memory;
 mod plan;
 mod recover;
 mod runtime;

@@ -21,6 +21,7 @@ pub async fn remove(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result
     }
     let _turn = entry.turn().await;
     forget(shared, entry).await?;
+    crate::memory::give_back_soon();
     shared.events.of_sandbox(Event::ContainerDeletedEvent, &entry.now(), &shared.containers);
     Ok(())
 }
