@@ -48,16 +48,17 @@ impl Connection {
         Ok(connection)
     }
 
-    /// By the kernel's word for who this is.
+    /// By the kernel's word for who this is. All of it goes in one write, and nothing more before the answer: systemd does
+    /// not look at a call that it reads together with the end of the authentication until something else comes.
     fn authenticate(&mut self) -> Result<(), Error> {
         let until = Instant::now() + LIMIT;
         let user: String = nix::unistd::geteuid().to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
-        self.stream.write_all(format!("\0AUTH EXTERNAL {user}\r\n").as_bytes()).map_err(Error::Broken)?;
+        self.stream.write_all(format!("\0AUTH EXTERNAL {user}\r\nBEGIN\r\n").as_bytes()).map_err(Error::Broken)?;
         let answer = self.line(until)?;
         if !answer.starts_with("OK ") {
             return Err(Error::Refused { member: "AUTH", name: "EXTERNAL".into(), text: answer });
         }
-        self.stream.write_all(b"BEGIN\r\n").map_err(Error::Broken)
+        Ok(())
     }
 
     fn line(&mut self, until: Instant) -> Result<String, Error> {
