@@ -51,13 +51,27 @@ fn tail(path: &Path, most: u64) -> String {
 fn log_tail(path: &Path) -> String {
     // records carry a timestamp and tags: read more than is shown
     let text = tail(path, LONGEST_LOG * 4);
-    let lines: Vec<String> = text
-        .lines()
-        .filter_map(|line| pintle_cri::log::parse(line.as_bytes()).ok())
-        .map(|record| String::from_utf8_lossy(record.content).into_owned())
-        .collect();
-    let shown = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n");
+    let records = text.split_inclusive('\n').filter_map(|line| pintle_cri::log::parse(line.as_bytes()).ok());
+    // a full record has its line's end, a partial one has none
+    let written: String = records.map(|record| String::from_utf8_lossy(record.content).into_owned()).collect();
+    let lines: Vec<&str> = written.split_inclusive('\n').collect();
+    let shown = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().concat();
     let start = shown.len().saturating_sub(LONGEST_LOG as usize);
     let start = (start..shown.len()).find(|at| shown.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}\n", shown.get(start..).unwrap_or_default())
+    shown.get(start..).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_log_is_what_was_written_with_no_line_end_that_was_not() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let record = |tag: &str, text: &str| format!("2026-01-02T03:04:05.000000006Z stdout {tag} {text}\n");
+        std::fs::write(log.path(), record("F", "one") + &record("P", "DO") + &record("P", "NE")).unwrap();
+        assert_eq!(log_tail(log.path()), "one\nDONE");
+        std::fs::write(log.path(), record("F", "line").repeat(LOG_LINES + 5)).unwrap();
+        assert_eq!(log_tail(log.path()), "line\n".repeat(LOG_LINES));
+    }
 }

@@ -107,7 +107,26 @@ fn update_status_only(new: &mut Value, old: &Value, subresource: &str) -> Decode
 
 fn typed<R: Rules>(object: &Value) -> Decoded<R::Object> {
     // by reference: no copy of the tree, only of its strings
-    R::Object::deserialize(object)
+    R::Object::deserialize(object).or_else(|error| match object.get("status") {
+        // Go's zero times in it are nulls that the types do not take
+        Some(status) if !status.is_null() => {
+            let mut object = object.clone();
+            drop_nulls(&mut object["status"]);
+            R::Object::deserialize(&object)
+        }
+        _ => Err(error),
+    })
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
 }
 
 /// As [`typed`], without the status: it was checked when it was written, and Go's zero times in it are nulls that

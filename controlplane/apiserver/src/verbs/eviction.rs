@@ -12,6 +12,7 @@ use pintle_api::selector::LabelSelector;
 use pintle_api::status::Status;
 use serde_json::{Value, json};
 
+use super::change::{Source, change};
 use super::{delete, write};
 use crate::admission::node_restriction;
 use crate::body::RequestBody;
@@ -53,8 +54,56 @@ pub async fn evict(server: &Arc<ApiServer>, call: &Call, body: RequestBody) -> R
         disrupt(server, &pod, &value, options.dry_run).await?;
         options.uid.get_or_insert_with(|| object::uid(&value).to_owned());
     }
+    if !options.dry_run {
+        mark(server, call, &options).await?;
+        // checked, and changed by what was written just now
+        options.resource_version = None;
+    }
     delete::delete_object(server, call, namespace, name, &options).await?;
     Ok(Reply::Value { code: 201, value: super::success(201) })
+}
+
+/// Writes on the pod that it is not its own fault that it goes, which Jobs' failure policies look for.
+async fn mark(server: &Arc<ApiServer>, call: &Call, options: &DeleteOptions) -> Result<(), Status> {
+    let pods = kinds::find("", "v1", "pods").ok_or_else(|| Status::internal("no pods"))?;
+    let mut status = Call::internal(pods, "patch", &call.info.namespace, &call.info.name);
+    status.info.subresource = "status".to_owned();
+    let now = Timestamp::now();
+    let make = |old: &Value| {
+        let version = object::meta(old, "resourceVersion");
+        if options.resource_version.as_ref().is_some_and(|wanted| wanted != version) {
+            let why = format!(
+                "the ResourceVersion in the precondition ({}) does not match the ResourceVersion in record ({version}). \
+                 The object might have been modified",
+                options.resource_version.as_deref().unwrap_or_default(),
+            );
+            return Err(Status::conflict("pods", "", object::name(old), &format!("Precondition failed: {why}")));
+        }
+        if options.uid.as_ref().is_some_and(|uid| uid != object::uid(old)) {
+            return Ok(old.clone()); // the deletion says so
+        }
+        Ok(disrupted(old.clone(), now))
+    };
+    let written = WriteOptions { field_manager: call.manager(""), ..WriteOptions::default() };
+    change(server, &status, &written, Source::Made(&make)).await.map(drop)
+}
+
+/// The pod with the condition that says why it goes.
+fn disrupted(mut pod: Value, now: Timestamp) -> Value {
+    let conditions = &mut pod["status"]["conditions"];
+    if !conditions.is_array() {
+        *conditions = json!([]);
+    }
+    let Some(all) = conditions.as_array_mut() else { return pod };
+    if all.iter().any(|c| c["type"] == "DisruptionTarget" && c["status"] == "True") {
+        return pod;
+    }
+    all.retain(|c| c["type"] != "DisruptionTarget");
+    all.push(json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": rfc3339(now),
+    }));
+    pod
 }
 
 /// A pod that does not run disrupts nobody.
@@ -148,6 +197,14 @@ fn too_many(why: &str) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_evicted_pod_says_once_that_it_was_disrupted() {
+        let once = disrupted(json!({"metadata": {"name": "p"}}), Timestamp::UNIX_EPOCH);
+        let condition = &once["status"]["conditions"][0];
+        assert_eq!((&condition["type"], &condition["reason"]), (&"DisruptionTarget".into(), &"EvictionByEvictionAPI".into()));
+        assert_eq!(disrupted(once.clone(), Timestamp::now()), once);
+    }
 
     #[test]
     fn a_budget_is_used_up() {
