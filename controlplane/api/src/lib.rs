@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod canonical;
+pub mod cel;
 pub mod discovery;
 pub mod facts;
 pub mod field;

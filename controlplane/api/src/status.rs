@@ -28,6 +28,34 @@ impl fmt::Display for Status {
 
 impl std::error::Error for Status {}
 
+/// Upstream's reasons, as others may say them.
+const REASONS: &[&str] = &[
+    "AlreadyExists",
+    "BadRequest",
+    "Conflict",
+    "Expired",
+    "Forbidden",
+    "Gone",
+    "InternalError",
+    "Invalid",
+    "MethodNotAllowed",
+    "NotAcceptable",
+    "NotFound",
+    "RequestEntityTooLarge",
+    "ServerTimeout",
+    "ServiceUnavailable",
+    "StoreReadError",
+    "Timeout",
+    "TooManyRequests",
+    "Unauthorized",
+    "UnsupportedMediaType",
+];
+
+/// The reason that `text` names; empty (unknown) where it names none.
+pub fn reason(text: &str) -> &'static str {
+    REASONS.iter().find(|known| **known == text).copied().unwrap_or_default()
+}
+
 /// What a resource is called in messages: `deployments.apps`, or `pods` in the core group.
 pub fn qualified(resource: &str, group: &str) -> String {
     if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }

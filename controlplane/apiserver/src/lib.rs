@@ -14,6 +14,7 @@ pub mod config;
 pub mod expiry;
 pub mod handler;
 pub mod negotiate;
+pub mod outbound;
 pub mod relay;
 pub mod render;
 pub mod request;

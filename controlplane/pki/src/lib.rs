@@ -7,8 +7,10 @@ pub mod files;
 pub mod kubeconfig;
 pub mod request;
 pub mod tokens;
+mod trusting;
 mod unverified;
 
 pub use authority::{Authority, Leaf, Pair, Usage};
 pub use tokens::{Claims, TokenKey};
+pub use trusting::trusting;
 pub use unverified::unverified;

@@ -2,11 +2,14 @@
 //!
 //! Must not know: admission, or how anything is signed.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::admissionregistration::v1 as admission;
 use k8s_openapi::api::certificates::v1 as certificates;
 use k8s_openapi::api::core::v1 as core;
 
 use super::{invalid, invalid_number, names, one_of, required, selectors, shown, text};
+use crate::cel;
 use crate::field::{Error, Errors, Path};
 
 /// The two types of webhooks differ by a field that is not checked here.
@@ -29,6 +32,7 @@ macro_rules! check_webhooks {
                 }
             }
             client(&webhook.client_config, &path.child("clientConfig"), $errors);
+            conditions(webhook.match_conditions.as_deref().unwrap_or_default(), &path, $errors);
             review_versions(&webhook.admission_review_versions, &path.child("admissionReviewVersions"), $errors);
         }
     };
@@ -40,6 +44,36 @@ pub(crate) fn validating_webhooks(it: &admission::ValidatingWebhookConfiguration
 
 pub(crate) fn mutating_webhooks(it: &admission::MutatingWebhookConfiguration, errors: &mut Errors) {
     check_webhooks!(it.webhooks, errors);
+}
+
+const MOST_CONDITIONS: usize = 64;
+
+fn conditions(conditions: &[admission::MatchCondition], path: &Path, errors: &mut Errors) {
+    let path = path.child("matchConditions");
+    if conditions.len() > MOST_CONDITIONS {
+        errors.push(Error::too_many(&path, conditions.len(), MOST_CONDITIONS));
+    }
+    let mut seen = BTreeSet::new();
+    for (i, condition) in conditions.iter().enumerate() {
+        let at = path.index(i);
+        let name = at.child("name");
+        required(&condition.name, &name, errors);
+        if !condition.name.is_empty() {
+            invalid(names::qualified_name(&condition.name), &condition.name, &name, errors);
+            if !seen.insert(&condition.name) {
+                errors.push(Error::duplicate(&name, condition.name.as_str()));
+            }
+        }
+        expression(&condition.expression, cel::ADMISSION, &at.child("expression"), errors);
+    }
+}
+
+fn expression(text: &str, variables: &[&str], path: &Path, errors: &mut Errors) {
+    if text.trim().is_empty() {
+        errors.push(Error::required(path, ""));
+    } else if let Err(why) = cel::Program::compile(text, variables) {
+        errors.push(Error::invalid(path, text, why));
+    }
 }
 
 /// A name with at least three segments.

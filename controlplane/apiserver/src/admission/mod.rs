@@ -17,6 +17,7 @@ mod service_account;
 mod storage_class;
 mod storage_protection;
 mod tolerations;
+pub(crate) mod webhooks;
 
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ pub enum Operation {
 /// What is about to be done.
 pub struct Attributes<'a> {
     pub operation: Operation,
-    pub kind: &'a Kind,
+    pub kind: &'static Kind,
     pub subresource: &'a str,
     /// Of a namespace, its own name.
     pub namespace: &'a str,
@@ -63,8 +64,14 @@ impl Attributes<'_> {
     }
 }
 
-/// Lets the plugins change what is about to be written.
+/// Lets the plugins change what is about to be written, webhooks last.
 pub async fn mutate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+    builtin(server, attributes, object).await?;
+    webhooks::mutate(server, attributes, object).await
+}
+
+/// The plugins that are part of the server; they may see an object twice.
+async fn builtin(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
     namespace_lifecycle::admit(server, attributes)?;
     node_restriction::admit(server, attributes, object)?;
     if attributes.is("certificates.k8s.io", "certificatesigningrequests") {
@@ -101,7 +108,8 @@ async fn mutate_pod(server: &Arc<ApiServer>, attributes: &Attributes<'_>, pod: &
 pub async fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
     if attributes.operation == Operation::Delete {
         node_restriction::admit(server, attributes, object)?;
-        return namespace_lifecycle::admit(server, attributes);
+        namespace_lifecycle::admit(server, attributes)?;
+        return webhooks::admit(server, attributes, &mut Value::Null).await;
     }
     pod_security::validate(server, attributes, object)?;
     match (attributes.kind.group, attributes.kind.plural, attributes.subresource) {
@@ -117,5 +125,6 @@ pub async fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, obje
         }
         _ => {}
     }
+    webhooks::validate(server, attributes, object).await?;
     quota::charge(server, attributes, object).await
 }

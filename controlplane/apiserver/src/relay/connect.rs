@@ -3,16 +3,19 @@
 //! Must not know: what is asked.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::target::{Target, Transport};
 use crate::body::RequestBody;
@@ -37,10 +40,29 @@ pub async fn send(
         }
     };
     let name = ServerName::try_from(target.host.clone())?;
+    exchange(tls(stream, config, name).await?, request).await
+}
+
+/// As [`send`], to an address that must prove to be `name` in the eyes of `config`.
+pub async fn secured(
+    target: &Target,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    request: Request<RequestBody>,
+) -> anyhow::Result<Response<Incoming>> {
+    let stream = tcp(target).await?;
+    exchange(tls(stream, config, name).await?, request).await
+}
+
+async fn tls(
+    stream: TcpStream,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> anyhow::Result<TlsStream<TcpStream>> {
     let connecting = TlsConnector::from(config).connect(name, stream);
     let stream =
         tokio::time::timeout(CONNECT, connecting).await.map_err(|_| anyhow::anyhow!("TLS handshake timeout"))?;
-    exchange(stream.map_err(|error| anyhow::anyhow!("tls: {error}"))?, request).await
+    stream.map_err(|error| anyhow::anyhow!("tls: {error}"))
 }
 
 async fn tcp(target: &Target) -> anyhow::Result<TcpStream> {

@@ -3,13 +3,13 @@
 //!
 //! Must not know: what the streams carry.
 
-mod connect;
+pub(crate) mod connect;
 mod forward;
 mod html;
 mod links;
 mod messages;
-mod proxied;
-mod target;
+pub(crate) mod proxied;
+pub(crate) mod target;
 
 use std::sync::Arc;
 
@@ -20,11 +20,14 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use pintle_api::kinds;
 use pintle_api::status::Status;
 
 use crate::access;
+use crate::admission::{Attributes, Operation, webhooks};
 use crate::auth::UserInfo;
 use crate::body::{Body, RequestBody, request_body};
+use crate::call::Warnings;
 use crate::negotiate;
 use crate::render;
 use crate::request::{Query, RequestInfo};
@@ -54,8 +57,11 @@ pub async fn serve(
 ) -> Response<Body> {
     let errors = negotiate::accepted_for_errors(&parts.headers, query);
     let answer = match info.subresource.as_str() {
-        "proxy" => proxy(server, parts, info, body).await,
         "log" => log(server, parts, info, query).await,
+        "proxy" => match connects(server, info, query, user).await {
+            Ok(()) => proxy(server, parts, info, body).await,
+            Err(status) => Err(status),
+        },
         _ => stream(server, parts, info, query, user, body).await,
     };
     answer.unwrap_or_else(|status| render::status(&status, errors))
@@ -116,9 +122,28 @@ fn nothing() -> Empty<bytes::Bytes> {
     Empty::new()
 }
 
+/// Has webhooks admit the connection, which they know by its options.
+async fn connects(server: &Arc<ApiServer>, info: &RequestInfo, query: &Query, user: &UserInfo) -> Result<(), Status> {
+    let Some(kind) = kinds::find(&info.group, &info.version, &info.resource) else { return Ok(()) };
+    let warnings = Warnings::default();
+    let attributes = Attributes {
+        operation: Operation::Connect,
+        kind,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        user,
+        old: None,
+        warnings: &warnings,
+        dry_run: false,
+    };
+    let mut options = target::options(kind, info, query);
+    webhooks::admit(server, &attributes, &mut options).await
+}
+
 /// `exec`, `attach` and `portforward`. Whoever may only `get` them may not begin them by way of a WebSocket.
 async fn stream(
-    server: &ApiServer,
+    server: &Arc<ApiServer>,
     mut parts: Parts,
     info: &RequestInfo,
     query: &Query,
@@ -129,6 +154,7 @@ async fn stream(
         return Err(Status::method_not_allowed(&info.verb, "pods", ""));
     }
     access::may(server, user, info, "create")?;
+    connects(server, info, query, user).await?;
     let target = target::pod(server, info, query)?;
     let target = target.ok_or_else(|| Status::internal("a stream has no place to go"))?;
     let near = upgrade(&mut parts).ok_or_else(|| Status::bad_request("Upgrade request required"))?;

@@ -111,6 +111,24 @@ fn service(server: &ApiServer, info: &RequestInfo, name: &Name<'_>) -> Result<(S
     Ok((host, Some(port)))
 }
 
+/// Any ready endpoint behind a service's port, wherever it is: what the server itself calls was named by somebody who may
+/// extend it.
+pub fn endpoint(server: &ApiServer, namespace: &str, name: &str, port: u16) -> anyhow::Result<(String, u16)> {
+    let service = get(server, "services", namespace, name)?;
+    if let Some(host) = service["spec"]["externalName"].as_str().filter(|_| service["spec"]["type"] == "ExternalName") {
+        return Ok((host.to_owned(), port));
+    }
+    let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let found = ports.find(|it| it["port"].as_u64() == Some(u64::from(port)));
+    let found = found.ok_or_else(|| anyhow::anyhow!("no service port {port} found for service {name:?}"))?;
+    let endpoints = get(server, "endpoints", namespace, name).unwrap_or_default();
+    let all = candidates(&endpoints, found["name"].as_str().unwrap_or_default());
+    let mut able: Vec<(String, u16)> =
+        all.filter_map(|(address, port)| Some((address["ip"].as_str()?.to_owned(), port))).collect();
+    anyhow::ensure!(!able.is_empty(), "no endpoints available for service {name:?}");
+    Ok(able.swap_remove(rand::rng().random_range(..able.len())))
+}
+
 fn unavailable(why: String) -> Status {
     Status::new(503, "ServiceUnavailable", why)
 }

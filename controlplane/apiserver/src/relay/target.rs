@@ -3,8 +3,9 @@
 //!
 //! Must not know: connections.
 
+use pintle_api::kinds::Kind;
 use pintle_api::status::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::request::{Query, RequestInfo};
 use crate::server::ApiServer;
@@ -68,6 +69,33 @@ pub fn pod(server: &ApiServer, info: &RequestInfo, query: &Query) -> Result<Opti
     };
     let params = if info.subresource == "log" { log_params(query) } else { stream_params(query, forwards) };
     kubelet(&node, if params.is_empty() { path } else { format!("{path}?{params}") }).map(Some)
+}
+
+/// `PodExecOptions` and its like, as admission sees a connection.
+pub fn options(kind: &Kind, info: &RequestInfo, query: &Query) -> Value {
+    let Some(subresource) = kind.subresource(&info.subresource) else { return Value::Null };
+    let mut options = json!({ "kind": subresource.kind, "apiVersion": "v1" });
+    for flag in ["stdin", "stdout", "stderr", "tty"].into_iter().filter(|flag| query.flag(flag)) {
+        options[flag] = true.into();
+    }
+    for field in ["container", "path"] {
+        if let Some(text) = query.get(field).filter(|text| !text.is_empty()) {
+            options[field] = text.into();
+        }
+    }
+    let command: Vec<&str> = query.all("command").collect();
+    if !command.is_empty() {
+        options["command"] = json!(command);
+    }
+    let ports: Vec<u16> = query.all("ports").filter_map(|port| port.parse().ok()).collect();
+    if !ports.is_empty() {
+        options["ports"] = json!(ports);
+    }
+    let path: Vec<&str> = info.parts.iter().skip(3).map(String::as_str).collect();
+    if info.subresource == "proxy" {
+        options["path"] = path.join("/").into();
+    }
+    options
 }
 
 fn encode(pairs: &[(&str, &str)]) -> String {

@@ -33,6 +33,7 @@ pub async fn bind(server: &Arc<ApiServer>, call: &Call, body: RequestBody) -> Re
         name => name.to_owned(),
     };
     check(&binding, &name)?;
+    super::admit_subresource(server, call, &name, &mut binding, options.dry_run).await?;
     let pods = kinds::find("", "v1", "pods").ok_or_else(|| Status::internal("no pods"))?;
     let cache = server.cache(pods)?;
     let pod_call = Call::internal(pods, "update", &call.info.namespace, &name);

@@ -41,6 +41,7 @@ pub async fn evict(server: &Arc<ApiServer>, call: &Call, body: RequestBody) -> R
     if !said.is_empty() && said != name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
+    super::admit_subresource(server, call, name, &mut eviction, write.dry_run).await?;
     let mut options = DeleteOptions::from_value(&eviction["deleteOptions"])?;
     options.dry_run |= write.dry_run;
     let pods = kinds::find("", "v1", "pods").ok_or_else(|| Status::internal("no pods"))?;
@@ -202,7 +203,10 @@ mod tests {
     fn an_evicted_pod_says_once_that_it_was_disrupted() {
         let once = disrupted(json!({"metadata": {"name": "p"}}), Timestamp::UNIX_EPOCH);
         let condition = &once["status"]["conditions"][0];
-        assert_eq!((&condition["type"], &condition["reason"]), (&"DisruptionTarget".into(), &"EvictionByEvictionAPI".into()));
+        assert_eq!(
+            (&condition["type"], &condition["reason"]),
+            (&"DisruptionTarget".into(), &"EvictionByEvictionAPI".into())
+        );
         assert_eq!(disrupted(once.clone(), Timestamp::now()), once);
     }
 

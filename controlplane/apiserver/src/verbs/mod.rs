@@ -10,7 +10,7 @@ mod eviction;
 mod list;
 mod patch;
 mod reviews;
-mod scale;
+pub(crate) mod scale;
 mod token;
 mod watch;
 pub(crate) mod write;
@@ -21,6 +21,7 @@ use pintle_api::status::Status;
 use pintle_api::strict;
 use serde_json::{Value, json};
 
+use crate::admission::{Attributes, Operation, webhooks};
 use crate::body::RequestBody;
 use crate::call::{Call, Reply};
 use crate::negotiate::{self, Format};
@@ -50,6 +51,28 @@ pub async fn carry_out(server: &Arc<ApiServer>, call: &Arc<Call>, body: RequestB
         ("deletecollection", "") => delete::delete_collection(server, call, body).await,
         _ => Err(not_allowed()),
     }
+}
+
+/// Has webhooks admit what is created below an object and stored nowhere.
+async fn admit_subresource(
+    server: &Arc<ApiServer>,
+    call: &Call,
+    name: &str,
+    object: &mut Value,
+    dry_run: bool,
+) -> Result<(), Status> {
+    let attributes = Attributes {
+        operation: Operation::Create,
+        kind: call.kind,
+        subresource: &call.info.subresource,
+        namespace: &call.info.namespace,
+        name,
+        user: &call.user,
+        old: None,
+        warnings: &call.warnings,
+        dry_run,
+    };
+    webhooks::admit(server, &attributes, object).await
 }
 
 /// A Status that says it worked.

@@ -53,7 +53,8 @@ pub async fn carry_out(server: &Arc<ApiServer>, call: &Call, body: RequestBody) 
     }
 }
 
-fn scale_of(object: &Value) -> Value {
+/// What `scale` shows of an object.
+pub(crate) fn scale_of(object: &Value) -> Value {
     let meta = &object["metadata"];
     let mut kept = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {

@@ -1,0 +1,68 @@
+//! CEL: the expressions of admission (match conditions, policies). Dynamically typed: what upstream's type checker
+//! refuses when an expression is written fails here when it is evaluated.
+//! Source: the language definition of `google/cel-spec`, and the libraries of `k8s.io/apiserver/pkg/cel`.
+//!
+//! Must not know: who asks, or what the answer decides.
+
+mod eval;
+mod lexer;
+mod methods;
+mod parser;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod text;
+mod value;
+
+use serde_json::Value as Json;
+
+pub use value::Value;
+
+/// What the expressions of admission may name.
+pub const ADMISSION: &[&str] = &["object", "oldObject", "request"];
+
+/// A parsed expression.
+#[derive(Debug, Clone)]
+pub struct Program(syntax::Expr);
+
+impl Program {
+    /// Parses `text`, which may name `variables` and nothing else.
+    ///
+    /// # Errors
+    /// What is wrong, and where, as cel-go begins it.
+    pub fn compile(text: &str, variables: &[&str]) -> Result<Self, String> {
+        let failed = |(line, column, why): (usize, usize, String)| {
+            format!("compilation failed: ERROR: <input>:{line}:{column}: {why}")
+        };
+        let place = |at: usize| {
+            let before = text.get(..at).unwrap_or(text);
+            (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
+        };
+        let tokens = lexer::tokens(text).map_err(|error| {
+            let (line, column) = place(error.at);
+            failed((line, column, format!("Syntax error: {}", error.why)))
+        })?;
+        let expr = parser::parse(&tokens, text.len()).map_err(|error| {
+            let (line, column) = place(error.at);
+            failed((line, column, format!("Syntax error: {}", error.why)))
+        })?;
+        match syntax::undeclared(&expr, variables) {
+            Some(name) => Err(failed((1, 1, format!("undeclared reference to '{name}' (in container '')")))),
+            None => Ok(Self(expr)),
+        }
+    }
+
+    /// The value, with `variables` as they are; one that is not given is an error where it is used.
+    ///
+    /// # Errors
+    /// What failed, or that the expression costs too much.
+    pub fn run<'a>(&'a self, variables: &[(&'a str, &'a Json)]) -> Result<Value<'a>, String> {
+        let values: Vec<(&str, Value<'a>)> = variables.iter().map(|(name, json)| (*name, Value::of(json))).collect();
+        self.run_with(&values)
+    }
+
+    /// As [`Program::run`], with values that expressions made.
+    pub fn run_with<'a>(&'a self, variables: &[(&'a str, Value<'a>)]) -> Result<Value<'a>, String> {
+        eval::run(&self.0, variables)
+    }
+}
