@@ -133,6 +133,20 @@ fn jobs_end() {
 }
 
 #[test]
+fn sysctls_have_names_that_the_kernel_could_have() {
+    let pod = |names: &[&str]| {
+        let sysctls: Vec<Value> = names.iter().map(|name| json!({ "name": name, "value": "1" })).collect();
+        let spec = json!({ "securityContext": { "sysctls": sysctls }, "hostNetwork": true, "restartPolicy": "Never",
+            "dnsPolicy": "Default", "containers": [{ "name": "c", "image": "i", "imagePullPolicy": "Never",
+            "terminationMessagePolicy": "File" }] });
+        json!({ "metadata": { "name": "p" }, "spec": spec })
+    };
+    let errors = refused(kind("", "v1", "Pod"), pod(&["foo-", "kernel.shmmax", "net.ipv4.ip_forward", "bar.."]));
+    let bad: Vec<&str> = errors.iter().filter_map(|error| error.split('"').nth(1)).collect();
+    assert_eq!(bad, ["foo-", "net.ipv4.ip_forward", "bar.."], "{errors:?}");
+}
+
+#[test]
 fn services_need_ports() {
     let kind = kind("", "v1", "Service");
     let service = |spec: Value| json!({ "metadata": { "name": "s" }, "spec": spec });

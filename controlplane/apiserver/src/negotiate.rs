@@ -63,6 +63,15 @@ impl Default for Accepted {
 
 /// What the client wants of an endpoint that serves objects; 406 where nothing fits.
 pub fn accepted(headers: &HeaderMap, query: &Query) -> Result<Accepted, Status> {
+    accepted_as(headers, query, true)
+}
+
+/// As [`accepted`], of an endpoint whose objects have no other shape: what is answered on the spot.
+pub fn accepted_plain(headers: &HeaderMap, query: &Query) -> Result<Accepted, Status> {
+    accepted_as(headers, query, false)
+}
+
+fn accepted_as(headers: &HeaderMap, query: &Query, shapes: bool) -> Result<Accepted, Status> {
     let pretty = wants_pretty(headers, query);
     let header = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     if header.is_empty() {
@@ -71,7 +80,7 @@ pub fn accepted(headers: &HeaderMap, query: &Query) -> Result<Accepted, Status> 
     for clause in clauses(header) {
         let fitting = FORMATS.into_iter().filter(|format| format.matches(&clause.range));
         for format in fitting {
-            if let Some(mut found) = clause.shape(format) {
+            if let Some(mut found) = clause.shape(format).filter(|it| shapes || it.shape == As::Object) {
                 found.pretty |= pretty;
                 return Ok(found);
             }

@@ -19,6 +19,7 @@ use crate::negotiate;
 use crate::render::gzip;
 use crate::request::{Query, RequestInfo};
 use crate::server::ApiServer;
+use crate::verbs::reviews;
 use crate::{access, relay, render, verbs, wellknown};
 
 impl ApiServer {
@@ -82,7 +83,8 @@ impl ApiServer {
         if relay::is_relayed(&info) {
             return Box::pin(relay::serve(&self, parts, &info, &query, &user, body)).await;
         }
-        let accepted = match negotiate::accepted(&parts.headers, &query) {
+        let negotiate = if reviews::is_review(kind.kind) { negotiate::accepted_plain } else { negotiate::accepted };
+        let accepted = match negotiate(&parts.headers, &query) {
             Ok(accepted) => accepted,
             Err(status) => return render::status(&status, errors),
         };

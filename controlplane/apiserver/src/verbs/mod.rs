@@ -9,7 +9,7 @@ mod delete;
 mod eviction;
 mod list;
 mod patch;
-mod reviews;
+pub(crate) mod reviews;
 pub(crate) mod scale;
 mod token;
 mod watch;

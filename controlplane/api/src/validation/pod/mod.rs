@@ -9,6 +9,8 @@ mod probes;
 mod update;
 mod volumes;
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1 as core;
 
 pub(crate) use probes::port as target_port;
@@ -122,6 +124,43 @@ fn security_context(context: &core::PodSecurityContext, spec: &core::PodSpec, pa
     if let Some(policy) = &context.fs_group_change_policy {
         one_of(policy, &["Always", "OnRootMismatch"], &path.child("fsGroupChangePolicy"), errors);
     }
+    sysctls(context.sysctls.as_deref().unwrap_or_default(), spec, &path.child("sysctls"), errors);
+}
+
+/// Upstream's pattern of a sysctl's name, as messages show it.
+const SYSCTL: &str = r"^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+const LONGEST_SYSCTL: usize = 253;
+
+fn sysctls(sysctls: &[core::Sysctl], spec: &core::PodSpec, path: &Path, errors: &mut Errors) {
+    let mut seen = BTreeSet::new();
+    for (i, sysctl) in sysctls.iter().enumerate() {
+        let (name, at) = (sysctl.name.as_str(), path.index(i).child("name"));
+        if name.is_empty() {
+            errors.push(Error::required(&at, ""));
+        } else if !is_sysctl(name) {
+            let detail = format!("must have at most {LONGEST_SYSCTL} characters and match regex {SYSCTL}");
+            errors.push(Error::invalid(&at, name, detail));
+        } else if !seen.insert(name) {
+            errors.push(Error::duplicate(&at, name));
+        }
+        let dotted = name.replace('/', ".");
+        let of_ipc = dotted.starts_with("kernel.shm") || dotted.starts_with("kernel.msg") || dotted == "kernel.sem";
+        if spec.host_network == Some(true) && dotted.starts_with("net.") {
+            errors.push(Error::invalid(&at, name, "may not be specified when 'hostNetwork' is true"));
+        }
+        if spec.host_ipc == Some(true) && (of_ipc || dotted.starts_with("fs.mqueue.")) {
+            errors.push(Error::invalid(&at, name, "may not be specified when 'hostIPC' is true"));
+        }
+    }
+}
+
+/// [`SYSCTL`]: words of lower-case letters, digits, `-` and `_` that begin and end well, joined by dots or slashes.
+fn is_sysctl(name: &str) -> bool {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let word = |word: &str| {
+        word.starts_with(good) && word.ends_with(good) && word.chars().all(|c| good(c) || matches!(c, '-' | '_'))
+    };
+    name.len() <= LONGEST_SYSCTL && name.split(['.', '/']).all(word)
 }
 
 fn scheduling(spec: &core::PodSpec, path: &Path, errors: &mut Errors) {
