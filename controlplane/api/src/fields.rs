@@ -49,6 +49,9 @@ const EVENTS_V1: &[&str] = &[
 
 /// The fields of a kind beside `metadata.name` and `metadata.namespace`.
 fn names(kind: &Kind) -> &'static [&'static str] {
+    if let Some(resource) = kind.custom {
+        return resource.selectable;
+    }
     match (kind.group, kind.kind) {
         ("", "Pod") => POD,
         ("", "Event") => EVENT,

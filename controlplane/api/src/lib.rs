@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod canonical;
 pub mod cel;
+pub mod custom;
 pub mod discovery;
 pub mod facts;
 pub mod field;

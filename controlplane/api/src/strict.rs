@@ -23,6 +23,14 @@ pub fn check(bytes: &[u8], ty: &'static Type) -> Vec<String> {
     found.list
 }
 
+/// What is given twice in `bytes`, of whatever type the object is.
+pub fn duplicates(bytes: &[u8]) -> Vec<String> {
+    let mut found = Found::default();
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let _ = Check { expect: Expect::Untyped, found: &mut found }.deserialize(&mut deserializer);
+    found.list
+}
+
 /// As [`check`] for an object that was decoded already (the result of a patch), where nothing can be duplicate.
 pub fn unknown(object: &Value, ty: &'static Type) -> Vec<String> {
     let mut found = Found::default();
@@ -74,6 +82,8 @@ enum Expect {
     Map(&'static Elem),
     /// A scalar, or a type that reads itself without strictness.
     Anything,
+    /// Whatever it is, no field is given twice.
+    Untyped,
 }
 
 impl Expect {
@@ -149,6 +159,7 @@ impl<'de> Visitor<'de> for Check<'_> {
             let inner = match self.expect {
                 Expect::Struct(ty) => ty.field(&name).map(|field| Expect::of(&field.elem)),
                 Expect::Map(value) => Some(Expect::of(value)),
+                Expect::Untyped => Some(Expect::Untyped),
                 _ => Some(Expect::Anything),
             };
             let Some(expect) = inner else {
@@ -170,6 +181,7 @@ impl<'de> Visitor<'de> for Check<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let expect = match self.expect {
             Expect::List(item) => Expect::of(item),
+            Expect::Untyped => Expect::Untyped,
             _ => Expect::Anything,
         };
         for at in 0.. {

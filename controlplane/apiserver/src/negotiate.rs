@@ -61,6 +61,13 @@ impl Default for Accepted {
     }
 }
 
+impl Accepted {
+    /// JSON for those who would read protobuf: of custom resources there is none.
+    pub fn without_protobuf(self) -> Self {
+        if self.format == Format::Protobuf { Self { format: Format::Json, ..self } } else { self }
+    }
+}
+
 /// What the client wants of an endpoint that serves objects; 406 where nothing fits.
 pub fn accepted(headers: &HeaderMap, query: &Query) -> Result<Accepted, Status> {
     accepted_as(headers, query, true)

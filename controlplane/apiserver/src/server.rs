@@ -17,6 +17,7 @@ use crate::auth::rbac::Rbac;
 use crate::auth::{Authenticator, Authorizer, Tokens};
 use crate::cache::{Cache, Caches};
 use crate::config::Config;
+use crate::custom::{self, Custom};
 use crate::handler::in_flight::InFlight;
 use crate::services::Allocators;
 use crate::telemetry::Telemetry;
@@ -25,6 +26,7 @@ use crate::{bootstrap, expiry, services};
 pub struct ApiServer {
     pub config: Config,
     pub(crate) caches: Arc<Caches>,
+    pub(crate) custom: Custom,
     pub(crate) services: Allocators,
     pub(crate) quota_turns: Turns,
     pub(crate) in_flight: InFlight,
@@ -54,11 +56,13 @@ impl ApiServer {
             in_flight: InFlight::new(&config),
             telemetry: Telemetry::new(metrics),
             config,
+            custom: Custom::default(),
             caches,
             services,
             cancel,
         });
         services::rebuild(&server);
+        custom::start(&server).await?;
         bootstrap::run(&server).await.context("creating the objects every cluster has")?;
         let events = server.cache_of("", "events")?;
         tokio::spawn(expiry::run(events, server.config.event_ttl, server.cancel.clone()));

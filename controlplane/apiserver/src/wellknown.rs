@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Method, Response};
+use pintle_api::discovery;
 use pintle_api::openapi::{self, gnostic};
-use pintle_api::{discovery, kinds};
 use serde_json::{Value, json};
 
 use crate::body::Body;
@@ -29,7 +29,7 @@ pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, q
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
             server.telemetry.text().into(),
         ),
-        "" => render::value(200, &json!({ "paths": paths() }), accepted),
+        "" => render::value(200, &json!({ "paths": paths(server) }), accepted),
         "/.well-known/openid-configuration" => {
             render::with_type(200, "application/json", issuer(server).to_string().into())
         }
@@ -37,15 +37,17 @@ pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, q
             let keys = server.authenticator.tokens.jwks();
             render::with_type(200, "application/jwk-set+json", keys.to_string().into())
         }
-        "/openapi/v2" => openapi_v2(parts),
-        "/openapi/v3" => render::value(200, &openapi::v3_index(), Accepted::default()),
-        "/api" | "/apis" => discover(parts, path, accepted),
-        _ if path.starts_with("/openapi/v3/") => match openapi::v3(path.trim_start_matches("/openapi/v3/")) {
-            Some(document) => render::value(200, &document, Accepted::default()),
-            None => render::nothing_here(),
-        },
+        "/openapi/v2" => openapi_v2(server, parts),
+        "/openapi/v3" => render::value(200, &openapi::v3_index(&server.custom.all()), Accepted::default()),
+        "/api" | "/apis" => discover(server, parts, path, accepted),
+        _ if path.starts_with("/openapi/v3/") => {
+            match openapi::v3(path.trim_start_matches("/openapi/v3/"), &server.custom.all()) {
+                Some(document) => render::value(200, &document, Accepted::default()),
+                None => render::nothing_here(),
+            }
+        }
         _ if health(path).is_some() => healthy(server, path, query),
-        _ if path.starts_with("/api/") || path.starts_with("/apis/") => match group(path) {
+        _ if path.starts_with("/api/") || path.starts_with("/apis/") => match group(server, path) {
             Some(document) => render::value(200, &document, accepted),
             None => render::nothing_here(),
         },
@@ -54,16 +56,20 @@ pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, q
 }
 
 /// The one document of version 2: JSON, or gnostic's protobuf under both names that clients know it by.
-fn openapi_v2(parts: &Parts) -> Response<Body> {
+fn openapi_v2(server: &ApiServer, parts: &Parts) -> Response<Body> {
     const OLD_NAME: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
     let header = parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
     for clause in negotiate::clauses(header) {
         match clause.range.as_str() {
             "*/*" | "application/*" | "application/json" => {
-                return render::value(200, &openapi::v2(), Accepted::default());
+                return render::value(200, &openapi::v2(&server.custom.all()), Accepted::default());
             }
             gnostic::MEDIA_TYPE | OLD_NAME => {
-                return render::with_type(200, gnostic::MEDIA_TYPE, gnostic::encode(&openapi::v2()).into());
+                return render::with_type(
+                    200,
+                    gnostic::MEDIA_TYPE,
+                    gnostic::encode(&openapi::v2(&server.custom.all())).into(),
+                );
             }
             _ => {}
         }
@@ -99,9 +105,9 @@ fn architecture() -> &'static str {
 }
 
 /// Everything that can be asked for, as `/` lists it.
-fn paths() -> Vec<String> {
+fn paths(server: &ApiServer) -> Vec<String> {
     let mut all: Vec<String> = ["/api", "/api/v1", "/apis", "/apis/"].map(str::to_owned).into();
-    for group in discovery::groups(kinds::all()) {
+    for group in discovery::groups(server.kinds()) {
         all.push(format!("/apis/{}", group.name));
         all.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }
@@ -124,26 +130,26 @@ fn paths() -> Vec<String> {
 }
 
 /// `/api` and `/apis`: aggregated where the client understands it, the list of groups otherwise.
-fn discover(parts: &Parts, path: &str, accepted: Accepted) -> Response<Body> {
+fn discover(server: &ApiServer, parts: &Parts, path: &str, accepted: Accepted) -> Response<Body> {
     let header = parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     for clause in negotiate::clauses(header) {
         let aggregated = clause.param("as") == "APIGroupDiscoveryList" && clause.param("g") == "apidiscovery.k8s.io";
         match clause.param("v") {
-            form @ ("v2" | "v2beta1") if aggregated => return aggregate(path, form),
+            form @ ("v2" | "v2beta1") if aggregated => return aggregate(server, path, form),
             _ if clause.param("as").is_empty() => break,
             _ => {}
         }
     }
-    let groups = discovery::groups(kinds::all());
+    let groups = discovery::groups(server.kinds());
     let document =
         if path == "/api" { discovery::api_versions("127.0.0.1:6443") } else { discovery::group_list(&groups) };
     render::value(200, &document, accepted)
 }
 
-fn aggregate(path: &str, form: &str) -> Response<Body> {
+fn aggregate(server: &ApiServer, path: &str, form: &str) -> Response<Body> {
     let document = match path {
-        "/api" => discovery::aggregated_core(form, kinds::all()),
-        _ => discovery::aggregated(form, &discovery::groups(kinds::all()), kinds::all()),
+        "/api" => discovery::aggregated_core(form, server.kinds()),
+        _ => discovery::aggregated(form, &discovery::groups(server.kinds()), server.kinds()),
     };
     let media_type = match form {
         "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
@@ -153,14 +159,15 @@ fn aggregate(path: &str, form: &str) -> Response<Body> {
 }
 
 /// `/api/v1`, `/apis/<group>` and `/apis/<group>/<version>`.
-fn group(path: &str) -> Option<Value> {
+fn group(server: &ApiServer, path: &str) -> Option<Value> {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let groups = discovery::groups(kinds::all());
-    let known = |group: &str, version: &str| kinds::all().iter().any(|k| k.group == group && k.version == version);
+    let all = server.kinds();
+    let groups = discovery::groups(all.iter().copied());
+    let known = |group: &str, version: &str| all.iter().any(|k| k.group == group && k.version == version);
     match parts.as_slice() {
-        ["api", version] if known("", version) => Some(discovery::resource_list("", version, kinds::all())),
+        ["api", version] if known("", version) => Some(discovery::resource_list("", version, all)),
         ["apis", name] => groups.iter().find(|g| g.name == *name).map(discovery::group),
-        ["apis", name, version] if known(name, version) => Some(discovery::resource_list(name, version, kinds::all())),
+        ["apis", name, version] if known(name, version) => Some(discovery::resource_list(name, version, all)),
         _ => None,
     }
 }

@@ -29,6 +29,14 @@ use set::Set;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// `live` with what `config` says of it, whoever manages it.
+///
+/// # Errors
+/// An item of a list that cannot be told from others, or is there twice.
+pub fn merged(live: &Value, config: &Value, ty: &'static Type) -> Result<Value, String> {
+    merge::merge(live, config, ty)
+}
+
 /// Who writes, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Writer<'a> {

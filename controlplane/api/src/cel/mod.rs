@@ -21,6 +21,9 @@ pub use value::Value;
 /// What the expressions of admission may name.
 pub const ADMISSION: &[&str] = &["object", "oldObject", "request"];
 
+/// What the expressions of admission policies may name.
+pub const POLICY: &[&str] = &["object", "oldObject", "request", "params", "namespaceObject", "variables"];
+
 /// A parsed expression.
 #[derive(Debug, Clone)]
 pub struct Program(syntax::Expr);

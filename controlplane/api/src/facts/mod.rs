@@ -159,6 +159,19 @@ pub fn fingerprint() -> &'static [u8] {
     parse::TEXT.as_bytes()
 }
 
+/// The type of a kind of which only the metadata is known.
+pub fn with_metadata(group: &'static str, version: &'static str, kind: &'static str) -> Type {
+    Type {
+        name: kind,
+        package: Box::leak(Box::new(Package { path: "", group, version })),
+        kind: true,
+        atomic: false,
+        text: " . @meta/v1.TypeMeta 0\n metadata @meta/v1.ObjectMeta 1 o\n",
+        members: OnceLock::new(),
+        flat: OnceLock::new(),
+    }
+}
+
 impl Type {
     /// The members as declared, inlined structs included: what protobuf sees.
     pub fn members(&'static self) -> &'static [Field] {

@@ -13,6 +13,8 @@ pub use rules::qos::class as pod_qos;
 pub use status::{StatusRule, bumps_generation, has_generation, set_generation};
 pub use table::{all, by_kind, find};
 
+use crate::custom::Resource;
+
 /// One served kind of one group and version.
 #[derive(Debug, Clone)]
 pub struct Kind {
@@ -32,6 +34,8 @@ pub struct Kind {
     /// of the same objects (`events.k8s.io/v1` and `v1` events, `autoscaling/v1` and `v2`).
     pub storage: (&'static str, &'static str, &'static str),
     pub hooks: Hooks,
+    /// Given for what a CustomResourceDefinition defines.
+    pub custom: Option<&'static Resource>,
 }
 
 /// `pods/status`, `deployments/scale`: `group`, `version` and `kind` are those of what it takes and answers.
@@ -58,6 +62,9 @@ impl Kind {
 
     /// The warning that every answer about a deprecated kind carries, in upstream's words.
     pub fn deprecation(&self) -> Option<&'static str> {
+        if let Some(resource) = self.custom {
+            return resource.deprecation.as_deref();
+        }
         match (self.group, self.kind) {
             ("", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
             ("", "Endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),

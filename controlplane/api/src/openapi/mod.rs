@@ -3,7 +3,7 @@
 //!
 //! Names, structure and extensions are upstream's; its sentences are not here.
 //!
-//! Must not know: custom resources and aggregated APIs, whose documents others add.
+//! Must not know: aggregated APIs, whose documents others add.
 
 mod descriptions;
 pub mod gnostic;
@@ -20,6 +20,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::custom;
+use crate::facts::Type;
 use crate::kinds::{self, Kind};
 
 /// Which OpenAPI is written.
@@ -33,14 +35,14 @@ enum Dialect {
 /// made when asked for, in some tens of milliseconds, and not kept: clients keep them by the hash of the index.
 pub fn document(path: &str) -> Option<Value> {
     match path.strip_prefix("/openapi/")?.trim_end_matches('/') {
-        "v2" => Some(v2()),
-        "v3" => Some(v3_index()),
-        below => v3(below.strip_prefix("v3/")?),
+        "v2" => Some(v2(&[])),
+        "v3" => Some(v3_index(&[])),
+        below => v3(below.strip_prefix("v3/")?, &[]),
     }
 }
 
 /// The document of `/openapi/v3`: where each group and version has its own. The hashes change with this program.
-pub fn v3_index() -> Value {
+pub fn v3_index(custom: &[&'static Kind]) -> Value {
     let mut paths = Map::new();
     for (group, version) in group_versions() {
         let path = root(group, version);
@@ -48,11 +50,23 @@ pub fn v3_index() -> Value {
         let url = format!("/openapi/v3/{path}?hash={hash}");
         paths.insert(path, json!({ "serverRelativeURL": url }));
     }
+    for kind in custom {
+        let path = root(kind.group, kind.version);
+        let own = custom.iter().filter(|it| (it.group, it.version) == (kind.group, kind.version));
+        let hash = hash(&own.map(|it| format!("{it:?}")).collect::<String>());
+        let url = format!("/openapi/v3/{path}?hash={hash}");
+        paths.insert(path, json!({ "serverRelativeURL": url }));
+    }
     json!({ "paths": paths })
 }
 
 /// The document of one group and version, as `api/v1` or `apis/apps/v1`; None where nothing of it is served.
-pub fn v3(group_version: &str) -> Option<Value> {
+pub fn v3(group_version: &str, custom: &[&'static Kind]) -> Option<Value> {
+    let own: Vec<&'static Kind> =
+        custom.iter().copied().filter(|kind| root(kind.group, kind.version) == group_version).collect();
+    if !own.is_empty() {
+        return Some(v3_custom(&own));
+    }
     let (group, version) =
         group_versions().into_iter().find(|(group, version)| root(group, version) == group_version)?;
     let kinds: Vec<&Kind> = kinds_of(group, version).collect();
@@ -71,8 +85,29 @@ pub fn v3(group_version: &str) -> Option<Value> {
     }))
 }
 
+/// The document of one group and version of custom resources.
+fn v3_custom(kinds: &[&'static Kind]) -> Value {
+    let refer = |name: &str| schema::reference(name, Dialect::V3);
+    let shared: Vec<&'static Type> =
+        ["Status", "DeleteOptions"].into_iter().filter_map(|name| crate::facts::type_of("", "v1", name)).collect();
+    let metadata = ["ObjectMeta", "ListMeta"].into_iter().filter_map(|it| crate::facts::type_named("meta/v1", it));
+    let roots: Vec<&'static Type> = shared.into_iter().chain(metadata).collect();
+    let mut schemas = schema::definitions(&roots, Dialect::V3, &|ty| kinds_to_name(ty, &[]));
+    let mut rendered = Map::new();
+    for kind in kinds {
+        schemas.extend(custom::openapi::definitions(kind, &refer, false));
+        rendered.extend(custom::openapi::paths(kind, &refer, false));
+    }
+    json!({
+        "openapi": "3.0.0",
+        "info": { "title": "Kubernetes CRD Swagger", "version": "v0.1.0" },
+        "paths": rendered,
+        "components": { "schemas": schemas },
+    })
+}
+
 /// The one document of `/openapi/v2`.
-pub fn v2() -> Value {
+pub fn v2(custom: &[&'static Kind]) -> Value {
     let all = group_versions();
     let mut rendered = Map::new();
     let mut types = Vec::new();
@@ -82,11 +117,17 @@ pub fn v2() -> Value {
         rendered.extend(paths.iter().map(|path| (path.path.clone(), render::v2_path(path))));
         types.extend(paths::types(&paths));
     }
+    let refer = |name: &str| schema::reference(name, Dialect::V2);
+    let mut definitions = schema::definitions(&types, Dialect::V2, &|ty| kinds_to_name(ty, &all));
+    for kind in custom {
+        definitions.extend(crate::custom::openapi::definitions(kind, &refer, true));
+        rendered.extend(crate::custom::openapi::paths(kind, &refer, true));
+    }
     json!({
         "swagger": "2.0",
         "info": { "title": "Kubernetes", "version": "unversioned" },
         "paths": rendered,
-        "definitions": schema::definitions(&types, Dialect::V2, &|ty| kinds_to_name(ty, &all)),
+        "definitions": definitions,
         "securityDefinitions": { "BearerToken": { "type": "apiKey", "name": "authorization", "in": "header",
             "description": "A bearer token in the Authorization header" } },
         "security": [{ "BearerToken": [] }],

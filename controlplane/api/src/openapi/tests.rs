@@ -4,18 +4,18 @@ use super::*;
 
 #[test]
 fn the_index_names_every_document_and_each_exists() {
-    let index = v3_index();
+    let index = v3_index(&[]);
     let paths = index["paths"].as_object().expect("paths");
     assert!(paths.contains_key("api/v1") && paths.contains_key("apis/apps/v1"));
     for (path, at) in paths {
         assert!(
             at["serverRelativeURL"].as_str().is_some_and(|url| url.starts_with(&format!("/openapi/v3/{path}?hash=")))
         );
-        assert!(v3(path).is_some(), "{path}");
+        assert!(v3(path, &[]).is_some(), "{path}");
     }
-    assert_eq!(v3("apis/nothing/v1"), None);
+    assert_eq!(v3("apis/nothing/v1", &[]), None);
     assert_eq!(document("/openapi/v3/"), Some(index));
-    assert_eq!(document("/openapi/v3/apis/apps/v1"), v3("apis/apps/v1"));
+    assert_eq!(document("/openapi/v3/apis/apps/v1"), v3("apis/apps/v1", &[]));
     assert!(document("/openapi/v2").is_some() && document("/openapi/v4").is_none());
 }
 
@@ -32,10 +32,10 @@ fn every_reference_leads_somewhere() {
         }
     }
     for (group, version) in group_versions() {
-        let document = v3(&root(group, version)).expect("served");
+        let document = v3(&root(group, version), &[]).expect("served");
         check(&document, "#/components/schemas/", &document["components"]["schemas"]);
     }
-    let document = v2();
+    let document = v2(&[]);
     check(&document, "#/definitions/", &document["definitions"]);
 }
 
@@ -43,7 +43,7 @@ fn every_reference_leads_somewhere() {
 #[test]
 fn every_kind_that_is_patched_says_so_and_takes_field_validation() {
     for kind in kinds::all().iter().filter(|kind| kind.verbs.contains(&"patch")) {
-        let document = v3(&root(kind.group, kind.version)).expect("served");
+        let document = v3(&root(kind.group, kind.version), &[]).expect("served");
         let about = json!({ "group": kind.group, "version": kind.version, "kind": kind.kind });
         let paths = document["paths"].as_object().expect("paths").values();
         let patches =
@@ -71,7 +71,7 @@ fn the_protobuf_form_of_version_2_holds_its_definitions_and_extensions() {
         }
         found
     }
-    let document = v2();
+    let document = v2(&[]);
     let bytes = gnostic::encode(&document);
     assert_eq!(message(&bytes, 1), [b"2.0"]);
     let definitions = message(message(&bytes, 9)[0], 1);

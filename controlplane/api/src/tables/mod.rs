@@ -17,6 +17,7 @@ mod workloads;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::custom;
 use crate::kinds::Kind;
 
 /// What a row carries of its object, beside the cells.
@@ -60,13 +61,20 @@ pub(crate) struct Printer {
 /// A table of `items`. `list` is the metadata of the list that they come from (`{}` for a single object, apart from
 /// its `resourceVersion`).
 pub fn render(kind: &Kind, items: &[&Value], list: Value, now: Timestamp, include: Include) -> Value {
-    let printer = printer(kind);
-    let rows: Vec<Value> = items.iter().map(|item| row(&printer, item, now, include)).collect();
+    let (columns, cells) = match kind.custom {
+        Some(resource) => custom::table(resource, items, now),
+        None => {
+            let printer = printer(kind);
+            let cells = items.iter().map(|item| (printer.cells)(item, now)).collect();
+            (column_definitions(printer.columns), cells)
+        }
+    };
+    let rows: Vec<Value> = items.iter().zip(cells).map(|(item, cells)| row(cells, item, include)).collect();
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": list,
-        "columnDefinitions": column_definitions(printer.columns),
+        "columnDefinitions": columns,
         "rows": rows,
     })
 }
@@ -94,9 +102,9 @@ fn column_definitions(columns: &[Column]) -> Vec<Value> {
     columns.iter().map(definition).collect()
 }
 
-fn row(printer: &Printer, item: &Value, now: Timestamp, include: Include) -> Value {
+fn row(cells: Vec<Value>, item: &Value, include: Include) -> Value {
     let mut row = Map::new();
-    row.insert("cells".to_owned(), Value::Array((printer.cells)(item, now)));
+    row.insert("cells".to_owned(), Value::Array(cells));
     if let Some(condition) = pods::completed(item) {
         row.insert("conditions".to_owned(), json!([condition]));
     }

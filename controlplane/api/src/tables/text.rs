@@ -45,7 +45,7 @@ pub(super) fn time(value: &Value) -> Option<Timestamp> {
 }
 
 /// How long ago a time was; `<unknown>` where absent.
-pub(super) fn since(value: &Value, now: Timestamp) -> String {
+pub(crate) fn since(value: &Value, now: Timestamp) -> String {
     time(value).map_or_else(|| UNKNOWN.to_owned(), |then| ago(then, now))
 }
 
@@ -57,7 +57,7 @@ pub(super) fn age(item: &Value, now: Timestamp) -> Value {
     since(&item["metadata"]["creationTimestamp"], now).into()
 }
 
-pub(super) fn name(item: &Value) -> Value {
+pub(crate) fn name(item: &Value) -> Value {
     str_of(&item["metadata"]["name"]).into()
 }
 

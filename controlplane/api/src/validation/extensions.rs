@@ -68,6 +68,50 @@ fn conditions(conditions: &[admission::MatchCondition], path: &Path, errors: &mu
     }
 }
 
+/// What policies of both types have in common.
+macro_rules! check_policy {
+    ($spec:expr, $errors:expr) => {
+        let path = Path::new("spec");
+        for (i, variable) in $spec.variables.iter().flatten().enumerate() {
+            let at = path.child("variables").index(i).child("expression");
+            expression(&variable.expression, cel::POLICY, &at, $errors);
+        }
+        for (i, condition) in $spec.match_conditions.iter().flatten().enumerate() {
+            let at = path.child("matchConditions").index(i).child("expression");
+            expression(&condition.expression, cel::POLICY, &at, $errors);
+        }
+    };
+}
+
+pub(crate) fn validating_policy(it: &admission::ValidatingAdmissionPolicy, errors: &mut Errors) {
+    let (Some(spec), path) = (&it.spec, Path::new("spec")) else { return };
+    for (i, validation) in spec.validations.iter().flatten().enumerate() {
+        let at = path.child("validations").index(i);
+        expression(&validation.expression, cel::POLICY, &at.child("expression"), errors);
+        if let Some(text) = validation.message_expression.as_deref().filter(|it| !it.is_empty()) {
+            expression(text, cel::POLICY, &at.child("messageExpression"), errors);
+        }
+    }
+    check_policy!(spec, errors);
+}
+
+pub(crate) fn mutating_policy(it: &admission::MutatingAdmissionPolicy, errors: &mut Errors) {
+    let (Some(spec), path) = (&it.spec, Path::new("spec")) else { return };
+    for (i, mutation) in spec.mutations.iter().flatten().enumerate() {
+        let at = path.child("mutations").index(i);
+        let both = [
+            ("applyConfiguration", mutation.apply_configuration.as_ref().and_then(|it| it.expression.as_deref())),
+            ("jsonPatch", mutation.json_patch.as_ref().and_then(|it| it.expression.as_deref())),
+        ];
+        for (field, text) in both {
+            if let Some(text) = text {
+                expression(text, cel::POLICY, &at.child(field).child("expression"), errors);
+            }
+        }
+    }
+    check_policy!(spec, errors);
+}
+
 fn expression(text: &str, variables: &[&str], path: &Path, errors: &mut Errors) {
     if text.trim().is_empty() {
         errors.push(Error::required(path, ""));

@@ -10,12 +10,13 @@ mod namespace_lifecycle;
 pub(crate) mod node_restriction;
 mod nodes;
 mod pod_security;
+mod policies;
 mod priority;
 pub(crate) mod quota;
 mod runtime_class;
 mod service_account;
 mod storage_class;
-mod storage_protection;
+pub(crate) mod storage_protection;
 mod tolerations;
 pub(crate) mod webhooks;
 
@@ -67,6 +68,7 @@ impl Attributes<'_> {
 /// Lets the plugins change what is about to be written, webhooks last.
 pub async fn mutate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
     builtin(server, attributes, object).await?;
+    policies::mutate(server, attributes, object)?;
     webhooks::mutate(server, attributes, object).await
 }
 
@@ -109,6 +111,7 @@ pub async fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, obje
     if attributes.operation == Operation::Delete {
         node_restriction::admit(server, attributes, object)?;
         namespace_lifecycle::admit(server, attributes)?;
+        policies::validate(server, attributes, object)?;
         return webhooks::admit(server, attributes, &mut Value::Null).await;
     }
     pod_security::validate(server, attributes, object)?;
@@ -125,6 +128,7 @@ pub async fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, obje
         }
         _ => {}
     }
+    policies::validate(server, attributes, object)?;
     webhooks::validate(server, attributes, object).await?;
     quota::charge(server, attributes, object).await
 }

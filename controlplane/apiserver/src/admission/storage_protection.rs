@@ -11,9 +11,14 @@ pub fn finalizer(group: &str, plural: &str) -> Option<&'static str> {
     match (group, plural) {
         ("", "persistentvolumeclaims") => Some("kubernetes.io/pvc-protection"),
         ("", "persistentvolumes") => Some("kubernetes.io/pv-protection"),
+        // a definition stays until its objects are gone
+        ("apiextensions.k8s.io", "customresourcedefinitions") => Some(CLEANUP),
         _ => None,
     }
 }
+
+/// What keeps a CustomResourceDefinition while it has objects.
+pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 pub fn admit(object: &mut Value, finalizer: &str) {
     match metadata_mut(object).get_mut("finalizers") {

@@ -42,6 +42,7 @@ impl Feed {
     /// Reads everything at one revision and watches from there.
     async fn fill(&self) -> anyhow::Result<Watch> {
         let revision = self.store.revision().await.context("asking the store for its revision")?;
+        let caches = self.caches.by_prefix.load_full();
         let mut filled: HashMap<&str, Ordered> = HashMap::new();
         let mut after: Option<Arc<str>> = None;
         loop {
@@ -49,7 +50,7 @@ impl Feed {
             let range = Range { prefix: ROOT, start_after, limit: PAGE, revision: Some(revision), count: false };
             let page = self.store.range(range).await.context("reading the store")?;
             for entry in &page.entries {
-                if let Some((prefix, cache)) = self.cache_of(&entry.key) {
+                if let Some((prefix, cache)) = cache_of(&caches, &entry.key) {
                     filled.entry(prefix).or_default().insert(Arc::new(cache.stored(entry)));
                 }
             }
@@ -58,17 +59,11 @@ impl Feed {
                 break;
             }
         }
-        for (prefix, cache) in &self.caches.by_prefix {
+        for (prefix, cache) in caches.iter() {
             cache.refill(filled.remove(prefix.as_str()).unwrap_or_default(), revision);
         }
         self.seen.send_replace(revision);
         self.store.watch(ROOT, revision).await.context("watching the store")
-    }
-
-    fn cache_of(&self, key: &str) -> Option<(&str, &Arc<Cache>)> {
-        let end = key.match_indices('/').nth(3).map(|(at, _)| at + 1)?;
-        let (prefix, cache) = self.caches.by_prefix.get_key_value(key.get(..end)?)?;
-        Some((prefix, cache))
     }
 
     async fn follow(self, mut watch: Watch) {
@@ -105,13 +100,14 @@ impl Feed {
 
     fn publish(&self, batch: &Batch) {
         let now = Instant::now();
+        let caches = self.caches.by_prefix.load();
         let mut rest = &batch.events[..];
         let mut touched: Vec<&Arc<Cache>> = Vec::new();
         while let Some(first) = rest.first() {
-            let owner = self.cache_of(first.key());
+            let owner = cache_of(&caches, first.key());
             let same = |event: &&Event| match owner {
                 Some((prefix, _)) => event.key().starts_with(prefix),
-                None => self.cache_of(event.key()).is_none(),
+                None => cache_of(&caches, event.key()).is_none(),
             };
             // a run of one cache's events takes its lock once
             let run = rest.iter().take_while(same).count().max(1);
@@ -128,6 +124,12 @@ impl Feed {
         self.seen.send_replace(batch.revision);
         touched.iter().for_each(|cache| cache.changed.notify_waiters());
     }
+}
+
+fn cache_of<'a>(caches: &'a HashMap<String, Arc<Cache>>, key: &str) -> Option<(&'a str, &'a Arc<Cache>)> {
+    let end = key.match_indices('/').nth(3).map(|(at, _)| at + 1)?;
+    let (prefix, cache) = caches.get_key_value(key.get(..end)?)?;
+    Some((prefix, cache))
 }
 
 impl Cache {

@@ -17,10 +17,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use pintle_api::kinds::Kind;
 use pintle_api::status::Status;
-use pintle_store::Store;
+use pintle_store::{Range, Store};
 use serde_json::json;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
@@ -92,7 +94,9 @@ pub enum Since {
 /// The caches of every stored resource.
 pub struct Caches {
     /// By `/registry/<group>/<plural>/`.
-    by_prefix: HashMap<String, Arc<Cache>>,
+    by_prefix: ArcSwap<HashMap<String, Arc<Cache>>>,
+    store: Arc<dyn Store>,
+    seen: watch::Sender<u64>,
 }
 
 impl Caches {
@@ -111,14 +115,56 @@ impl Caches {
             let cache = || Arc::new(Cache::new(prefix(group, plural), stored_as, store.clone(), seen.clone()));
             by_prefix.entry(prefix(group, plural)).or_insert_with(cache);
         }
-        let caches = Arc::new(Self { by_prefix });
+        let by_prefix = ArcSwap::from_pointee(by_prefix);
+        let caches = Arc::new(Self { by_prefix, store: store.clone(), seen: seen.clone() });
+        caches.add_custom().await.context("reading definitions of custom resources")?;
         feed::start(store, caches.clone(), seen, cancel).await?;
         Ok(caches)
     }
 
     /// The cache of a resource, named as its stored form is.
     pub fn of(&self, group: &str, plural: &str) -> Option<Arc<Cache>> {
-        self.by_prefix.get(&prefix(group, plural)).cloned()
+        self.by_prefix.load().get(&prefix(group, plural)).cloned()
+    }
+
+    /// A cache for each custom resource whose definition is in the store, before anything is filled.
+    async fn add_custom(&self) -> anyhow::Result<()> {
+        const DEFINITIONS: &str = "/registry/apiextensions.k8s.io/customresourcedefinitions/";
+        let mut after: Option<Arc<str>> = None;
+        loop {
+            let start_after = after.as_deref();
+            let range = Range { prefix: DEFINITIONS, start_after, limit: 500, revision: None, count: false };
+            let page = self.store.range(range).await?;
+            for entry in &page.entries {
+                let definition: serde_json::Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+                for kind in pintle_api::custom::kinds(&definition).unwrap_or_default() {
+                    self.add(kind);
+                }
+            }
+            after = page.entries.last().map(|entry| entry.key.clone());
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes sure that the resource behind `kind` has a cache. A resource that had none has no objects: nobody could
+    /// write one.
+    pub fn add(&self, kind: &'static Kind) {
+        let (group, _, plural) = kind.storage;
+        let prefix = prefix(group, plural);
+        if self.by_prefix.load().contains_key(&prefix) {
+            return;
+        }
+        let cache = Arc::new(Cache::new(prefix.clone(), Some(kind), self.store.clone(), self.seen.clone()));
+        let revision = *self.seen.borrow();
+        cache.state.write().window = Window::new(revision);
+        cache.state.write().revision = revision;
+        self.by_prefix.rcu(|all| {
+            let mut all = HashMap::clone(all);
+            all.entry(prefix.clone()).or_insert_with(|| cache.clone());
+            all
+        });
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use http::request::Parts;
 use http::{Method, Request, Response};
-use pintle_api::kinds;
 use pintle_api::status::Status;
 
 use crate::auth::UserInfo;
@@ -77,7 +76,7 @@ impl ApiServer {
         if !info.is_resource {
             return wellknown::serve(&self, &parts, &info, &query).await;
         }
-        let Some(kind) = kinds::find(&info.group, &info.version, &info.resource) else {
+        let Some(kind) = self.kind(&info.group, &info.version, &info.resource) else {
             return render::nothing_here();
         };
         if relay::is_relayed(&info) {
@@ -85,6 +84,7 @@ impl ApiServer {
         }
         let negotiate = if reviews::is_review(kind.kind) { negotiate::accepted_plain } else { negotiate::accepted };
         let accepted = match negotiate(&parts.headers, &query) {
+            Ok(accepted) if kind.custom.is_some() => accepted.without_protobuf(),
             Ok(accepted) => accepted,
             Err(status) => return render::status(&status, errors),
         };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, WARNING};
 use http::{Response, StatusCode};
+use pintle_api::kinds::Kind;
 use pintle_api::status::Status;
 use serde_json::{Value, json};
 
@@ -63,7 +64,7 @@ fn list(call: &Call, found: List) -> Result<Response<Body>, Status> {
     }
     let mut pieces = VecDeque::with_capacity(found.items.len() * 2 + 2);
     let head = json!({
-        "apiVersion": call.kind.api_version(), "kind": list_kind(call.kind.kind), "metadata": list_meta(&found),
+        "apiVersion": call.kind.api_version(), "kind": list_kind(call.kind), "metadata": list_meta(&found),
     });
     let mut head = head.to_string();
     head.pop();
@@ -79,8 +80,8 @@ fn list(call: &Call, found: List) -> Result<Response<Body>, Status> {
     Ok(respond(200, Format::Json, Body::pieces(pieces)))
 }
 
-pub fn list_kind(kind: &str) -> String {
-    format!("{kind}List")
+pub fn list_kind(kind: &Kind) -> String {
+    kind.custom.map_or_else(|| format!("{}List", kind.kind), |resource| resource.list_kind.clone())
 }
 
 pub fn list_meta(found: &List) -> Value {

@@ -29,7 +29,7 @@ pub fn list(call: &Call, found: &List) -> Result<Response<Body>, Status> {
         items.push(protobuf::encode_message(&shape::of_stored(call.kind, item)?, ty));
     }
     let message = protobuf::list(&list_meta(found), items.iter().map(Vec::as_slice));
-    let bytes = protobuf::envelope(&call.kind.api_version(), &list_kind(call.kind.kind), &message);
+    let bytes = protobuf::envelope(&call.kind.api_version(), &list_kind(call.kind), &message);
     Ok(respond(200, Format::Protobuf, bytes.into()))
 }
 

@@ -18,7 +18,7 @@ use crate::negotiate::As;
 
 /// The object's JSON as a client of `kind` reads it: the stored bytes themselves, where `kind` is the stored one.
 pub fn json(kind: &Kind, object: &Stored) -> Result<Bytes, Status> {
-    if !convert::is_face(kind) {
+    if !convert::is_face(kind) && kind.custom.is_none() {
         return Ok(object.json.clone());
     }
     Ok(Bytes::from(of_stored(kind, object)?.to_string()))
@@ -27,6 +27,12 @@ pub fn json(kind: &Kind, object: &Stored) -> Result<Bytes, Status> {
 pub fn of_stored(kind: &Kind, object: &Stored) -> Result<Value, Status> {
     let mut value = object.value();
     convert::from_stored(kind, &mut value);
+    if let Some(resource) = kind.custom {
+        // it may have been written under another version or schema
+        value["apiVersion"] = kind.api_version().into();
+        resource.prune(&mut value).map_err(Status::internal)?;
+        resource.fill(&mut value);
+    }
     Ok(value)
 }
 
@@ -71,7 +77,7 @@ pub fn list(call: &Call, found: &List) -> Result<Value, Status> {
         }
         As::Table => table(call, &items.iter().collect::<Vec<_>>(), meta)?,
         As::Object => json!({
-            "kind": list_kind(call.kind.kind), "apiVersion": call.kind.api_version(), "metadata": meta, "items": items,
+            "kind": list_kind(call.kind), "apiVersion": call.kind.api_version(), "metadata": meta, "items": items,
         }),
     })
 }

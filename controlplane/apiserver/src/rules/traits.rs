@@ -28,7 +28,8 @@ pub fn creates_on_update(kind: &Kind) -> bool {
 
 /// A `PUT` without a resourceVersion replaces whatever is there.
 pub fn updates_unconditionally(kind: &Kind) -> bool {
-    !matches!(kind.group, "admissionregistration.k8s.io" | "coordination.k8s.io" | "apiextensions.k8s.io")
+    kind.custom.is_none()
+        && !matches!(kind.group, "admissionregistration.k8s.io" | "coordination.k8s.io" | "apiextensions.k8s.io")
         && !is(
             kind,
             &[
@@ -70,10 +71,11 @@ pub fn collection(kind: &Kind) -> Collection {
 
 /// `metadata.generation` counts the changes of what is desired.
 pub fn has_generation(kind: &Kind) -> bool {
-    matches!(
-        kind.group,
-        "apps" | "batch" | "admissionregistration.k8s.io" | "flowcontrol.apiserver.k8s.io" | "apiextensions.k8s.io"
-    ) && kind.plural != "controllerrevisions"
+    kind.custom.is_some()
+        || matches!(
+            kind.group,
+            "apps" | "batch" | "admissionregistration.k8s.io" | "flowcontrol.apiserver.k8s.io" | "apiextensions.k8s.io"
+        ) && kind.plural != "controllerrevisions"
         || is(
             kind,
             &[

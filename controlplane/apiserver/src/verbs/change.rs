@@ -64,7 +64,7 @@ pub async fn update(server: &Arc<ApiServer>, call: &Call, body: RequestBody) -> 
 }
 
 /// Changes the call's object, and again where another change came between and the client did not name a version.
-pub(super) async fn change(
+pub(crate) async fn change(
     server: &Arc<ApiServer>,
     call: &Call,
     options: &WriteOptions,

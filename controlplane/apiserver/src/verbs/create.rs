@@ -59,6 +59,7 @@ async fn make(
     if !object::meta(&object, "resourceVersion").is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
+    server.custom.may_create(call.kind)?;
     let namespace = namespace_of(call, &object);
     rules::align_namespace(&mut object, call.kind, &namespace)?;
     write::defaults(call, &mut object)?;

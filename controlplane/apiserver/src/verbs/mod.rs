@@ -28,7 +28,9 @@ use crate::negotiate::{self, Format};
 use crate::request::{FieldValidation, decode};
 use crate::server::ApiServer;
 
+pub(crate) use change::{Source, change};
 pub(crate) use create::create_object;
+pub(crate) use delete::delete_object;
 
 /// Does what `call` asks, or says why not.
 pub async fn carry_out(server: &Arc<ApiServer>, call: &Arc<Call>, body: RequestBody) -> Result<Reply, Status> {
@@ -120,6 +122,12 @@ async fn read_object(call: &Call, body: RequestBody, validation: FieldValidation
             Format::Json => strict::check(&bytes, ty),
             _ => strict::unknown(&object, ty),
         };
+        write::check_fields(call, &unknown, validation)?;
+    } else if validation != FieldValidation::Ignore && call.kind.custom.is_some() {
+        let mut unknown = write::unknown(call, &object);
+        if format == Format::Json {
+            unknown.extend(strict::duplicates(&bytes));
+        }
         write::check_fields(call, &unknown, validation)?;
     }
     write::canonicalize(call, &mut object)?;

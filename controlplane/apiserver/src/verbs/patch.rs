@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use pintle_api::field::{self, Path};
 use pintle_api::object;
 use pintle_api::status::Status;
-use pintle_api::strict;
 use serde_json::Value;
 
 use super::change::{Source, change};
@@ -25,6 +24,9 @@ const TYPES: &str = "application/json-patch+json, application/merge-patch+json, 
                      application/strategic-merge-patch+json, application/apply-patch+yaml, \
                      application/apply-patch+cbor";
 
+/// Of custom resources, whose schemas say nothing of strategies.
+const CUSTOM_TYPES: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+
 pub async fn patch(server: &Arc<ApiServer>, call: &Call, body: RequestBody) -> Result<Reply, Status> {
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let media_type = negotiate::media_type(call.header(http::header::CONTENT_TYPE));
@@ -37,6 +39,9 @@ pub async fn patch(server: &Arc<ApiServer>, call: &Call, body: RequestBody) -> R
         return Err(Status::invalid("PatchOptions", "meta.k8s.io", "", &[error]));
     }
     let form = Form::of(&media_type)?;
+    if matches!(form, Form::Strategic) && call.kind.custom.is_some() {
+        return Err(negotiate::unsupported(CUSTOM_TYPES));
+    }
     let patch: Value = serde_json::from_slice(&bytes)
         .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     let make = |old: &Value| finish(call, form.apply(call, old, &patch)?, &options);
@@ -48,9 +53,7 @@ fn finish(call: &Call, mut new: Value, options: &WriteOptions) -> Result<Value, 
     decode::check_kind(&mut new, call.kind.group, call.kind.version, call.kind.kind)?;
     rules::align_namespace(&mut new, call.kind, &call.info.namespace)?;
     rules::align_name(&mut new, &call.info.name)?;
-    if let Some(ty) = write::type_of(call) {
-        write::check_fields(call, &strict::unknown(&new, ty), options.field_validation)?;
-    }
+    write::check_fields(call, &write::unknown(call, &new), options.field_validation)?;
     write::canonicalize(call, &mut new)?;
     write::defaults(call, &mut new)?;
     Ok(new)
@@ -62,10 +65,10 @@ async fn apply(server: &Arc<ApiServer>, call: &Call, options: &WriteOptions, byt
         let error = field::Error::required(&Path::new("fieldManager"), "is required for apply patch");
         return Err(Status::invalid("PatchOptions", "meta.k8s.io", "", &[error]));
     }
-    let ty = write::type_of(call).ok_or_else(|| negotiate::unsupported(TYPES))?;
+    let ty = write::managed_type(call).ok_or_else(|| negotiate::unsupported(TYPES))?;
     let config: Value = serde_yaml_ng::from_slice(bytes)
         .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
-    write::check_fields(call, &strict::unknown(&config, ty), options.field_validation)?;
+    write::check_fields(call, &write::unknown(call, &config), options.field_validation)?;
     let now = rfc3339(Timestamp::now());
     let writer = write::writer(call, &options.field_manager, &now);
     let force = options.force == Some(true);

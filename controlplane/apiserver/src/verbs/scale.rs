@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use pintle_api::field::{self, Path};
+use pintle_api::kinds::Kind;
 use pintle_api::object::{self, metadata_mut};
 use pintle_api::patch;
 use pintle_api::selector::LabelSelector;
@@ -26,7 +27,7 @@ pub async fn carry_out(server: &Arc<ApiServer>, call: &Call, body: RequestBody) 
     if call.info.verb == "get" {
         let found: Arc<Stored> = find()?;
         let value = shape::of_stored(call.kind, &found)?;
-        return Ok(Reply::Value { code: 200, value: scale_of(&value) });
+        return Ok(Reply::Value { code: 200, value: scale_of(call.kind, &value) });
     }
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let bytes = decode::read(body).await?;
@@ -39,22 +40,22 @@ pub async fn carry_out(server: &Arc<ApiServer>, call: &Call, body: RequestBody) 
     let make = |old: &Value| {
         let scale = match call.info.verb.as_str() {
             "update" => sent.clone(),
-            _ if media_type == "application/json-patch+json" => patch::json(&scale_of(old), &sent)?,
-            _ => patch::merge(&scale_of(old), &sent)?,
+            _ if media_type == "application/json-patch+json" => patch::json(&scale_of(call.kind, old), &sent)?,
+            _ => patch::merge(&scale_of(call.kind, old), &sent)?,
         };
-        scaled(old, scale, name)
+        scaled(call.kind, old, scale, name)
     };
     match change(server, call, &options, Source::Made(&make)).await? {
         Reply::Stored { code, object } => {
-            Ok(Reply::Value { code, value: scale_of(&shape::of_stored(call.kind, &object)?) })
+            Ok(Reply::Value { code, value: scale_of(call.kind, &shape::of_stored(call.kind, &object)?) })
         }
-        Reply::Value { code, value } => Ok(Reply::Value { code, value: scale_of(&value) }),
+        Reply::Value { code, value } => Ok(Reply::Value { code, value: scale_of(call.kind, &value) }),
         other => Ok(other),
     }
 }
 
 /// What `scale` shows of an object.
-pub(crate) fn scale_of(object: &Value) -> Value {
+pub(crate) fn scale_of(kind: &Kind, object: &Value) -> Value {
     let meta = &object["metadata"];
     let mut kept = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -63,11 +64,18 @@ pub(crate) fn scale_of(object: &Value) -> Value {
         }
     }
     let mut spec = json!({});
-    if let Some(replicas) = object["spec"]["replicas"].as_i64().filter(|r| *r != 0) {
+    let (wanted, there, selector) = match kind.custom {
+        None => (&object["spec"]["replicas"], &object["status"]["replicas"], selector_of(object)),
+        Some(resource) => {
+            let selector = resource.at("labelSelectorPath", object).as_str().map(str::to_owned);
+            (resource.at("specReplicasPath", object), resource.at("statusReplicasPath", object), selector)
+        }
+    };
+    if let Some(replicas) = wanted.as_i64().filter(|r| *r != 0) {
         spec["replicas"] = replicas.into();
     }
-    let mut status = json!({ "replicas": object["status"]["replicas"].as_i64().unwrap_or(0) });
-    if let Some(selector) = selector_of(object) {
+    let mut status = json!({ "replicas": there.as_i64().unwrap_or(0) });
+    if let Some(selector) = selector {
         status["selector"] = selector.into();
     }
     json!({ "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": kept, "spec": spec, "status": status })
@@ -84,7 +92,7 @@ fn selector_of(object: &Value) -> Option<String> {
 }
 
 /// The object with the scale's replicas, at the version the scale was read at.
-fn scaled(old: &Value, scale: Value, name: &str) -> Result<Value, Status> {
+fn scaled(kind: &Kind, old: &Value, scale: Value, name: &str) -> Result<Value, Status> {
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
     if replicas < 0 {
         let path = Path::new("spec").child("replicas");
@@ -92,7 +100,10 @@ fn scaled(old: &Value, scale: Value, name: &str) -> Result<Value, Status> {
         return Err(Status::invalid("Scale", "autoscaling", name, &[error]));
     }
     let mut new = old.clone();
-    new["spec"]["replicas"] = replicas.into();
+    match kind.custom {
+        Some(resource) => resource.set_replicas(&mut new, replicas),
+        None => new["spec"]["replicas"] = replicas.into(),
+    }
     let version = object::meta(&scale, "resourceVersion").to_owned();
     if !version.is_empty() {
         metadata_mut(&mut new).insert("resourceVersion".to_owned(), version.into());

@@ -24,6 +24,9 @@ pub const MODIFIED: &str =
 
 /// Fills what the client left out.
 pub fn defaults(call: &Call, object: &mut Value) -> Result<(), Status> {
+    if let Some(resource) = call.kind.custom {
+        resource.fill(object);
+    }
     let Some(defaults) = call.kind.hooks.defaults else { return Ok(()) };
     defaults(object).map_err(|error| undecodable(call, &error))
 }
@@ -50,8 +53,25 @@ pub fn type_of(call: &Call) -> Option<&'static Type> {
     facts::type_of(call.kind.group, call.kind.version, call.kind.kind)
 }
 
+/// What is known of the objects of the call's kind for managing their fields.
+pub fn managed_type(call: &Call) -> Option<&'static Type> {
+    call.kind.custom.map_or_else(|| type_of(call), |resource| Some(resource.ty))
+}
+
+/// Which fields of an object nobody reads; of a custom resource, they are dropped on the way.
+pub fn unknown(call: &Call, object: &Value) -> Vec<String> {
+    if let Some(resource) = call.kind.custom {
+        let dropped = resource.prune(&mut object.clone()).unwrap_or_default();
+        return dropped.iter().map(|path| format!("unknown field {path:?}")).collect();
+    }
+    type_of(call).map(|ty| strict::unknown(object, ty)).unwrap_or_default()
+}
+
 /// The one form that a decoded object has; what cannot be decoded is refused.
 pub fn canonicalize(call: &Call, object: &mut Value) -> Result<(), Status> {
+    if let Some(resource) = call.kind.custom {
+        return resource.prune(object).map(drop).map_err(|error| undecodable(call, &error));
+    }
     let Some(ty) = type_of(call) else { return Ok(()) };
     canonical::canonicalize(object, ty).map_err(|error| undecodable(call, &error))
 }
@@ -68,6 +88,7 @@ pub fn check_new(call: &Call, object: &mut Value) -> Result<(), Status> {
         None => Errors::new(),
     };
     errors.extend(meta::meta(call.kind, object));
+    errors.extend(call.kind.custom.map(|resource| resource.check(object, None)).unwrap_or_default());
     refuse(call, object, &errors)?;
     warn(call, object)
 }
@@ -76,6 +97,7 @@ pub fn check_new(call: &Call, object: &mut Value) -> Result<(), Status> {
 pub fn check_changed(call: &Call, new: &mut Value, old: &Value) -> Result<(), Status> {
     let mut errors = meta::meta(call.kind, new);
     errors.extend(meta::meta_update(new, old));
+    errors.extend(call.kind.custom.map(|resource| resource.check(new, Some(old))).unwrap_or_default());
     if let Some(update) = call.kind.hooks.update {
         errors.extend(update(new, old, &call.info.subresource).map_err(|error| undecodable(call, &error))?);
     }
@@ -142,7 +164,7 @@ pub fn commit_error(call: &Call, name: &str, error: CommitError) -> Status {
 
 /// Writes down who manages which fields. Both objects are as they will be stored.
 pub fn manage(call: &Call, old: Option<&Value>, new: &mut Value, said: &str) {
-    let Some(ty) = type_of(call) else { return };
+    let Some(ty) = managed_type(call) else { return };
     let manager = call.manager(said);
     let now = rfc3339(Timestamp::now());
     apply::after_update(old, new, ty, &writer(call, &manager, &now));

@@ -7,6 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extens
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration;
 
 use super::fill;
+use crate::custom;
 use crate::field::Errors;
 use crate::kinds::{Rules, StatusRule};
 use crate::validation::extensions as checks;
@@ -79,6 +80,10 @@ pub(super) struct ValidatingAdmissionPolicy;
 impl Rules for ValidatingAdmissionPolicy {
     type Object = admission::ValidatingAdmissionPolicy;
 
+    fn validate(policy: &admission::ValidatingAdmissionPolicy, errors: &mut Errors) {
+        checks::validating_policy(policy, errors);
+    }
+
     fn defaults(policy: &mut admission::ValidatingAdmissionPolicy) {
         let spec = policy.spec.get_or_insert_default();
         fill::value(&mut spec.failure_policy, "Fail".to_owned());
@@ -103,6 +108,10 @@ pub(super) struct MutatingAdmissionPolicy;
 impl Rules for MutatingAdmissionPolicy {
     type Object = admission::MutatingAdmissionPolicy;
     const STATUS: StatusRule = StatusRule::None;
+
+    fn validate(policy: &admission::MutatingAdmissionPolicy, errors: &mut Errors) {
+        checks::mutating_policy(policy, errors);
+    }
 
     fn defaults(policy: &mut admission::MutatingAdmissionPolicy) {
         let spec = policy.spec.get_or_insert_default();
@@ -147,6 +156,13 @@ impl Rules for CustomResourceDefinition {
 
     fn prepare_create(definition: &mut extensions::CustomResourceDefinition) {
         fill_stored_versions(definition);
+    }
+
+    fn validate(definition: &extensions::CustomResourceDefinition, errors: &mut Errors) {
+        // untyped, as schemas are used
+        if let Ok(definition) = serde_json::to_value(definition) {
+            custom::definition::check(&definition, errors);
+        }
     }
 }
 

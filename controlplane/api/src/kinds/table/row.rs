@@ -28,6 +28,7 @@ pub(super) const fn row(
         subresources: &[],
         storage: (group, version, plural),
         hooks: Hooks::NONE,
+        custom: None,
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Rule {
     api_versions: Vec<String>,
     resources: Vec<String>,
     scope: String,
+    /// Of policies: empty for all.
+    resource_names: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -71,6 +73,7 @@ pub struct Asked<'a> {
     pub subresource: &'a str,
     /// Of a namespace, its own name.
     pub namespace: &'a str,
+    pub name: &'a str,
 }
 
 impl Hook {
@@ -129,6 +132,7 @@ impl Rule {
     pub fn matches(&self, asked: Asked<'_>) -> bool {
         let has = |items: &[String], wanted: &str| items.iter().any(|item| item == "*" || item == wanted);
         self.scoped(asked)
+            && (self.resource_names.is_empty() || self.resource_names.iter().any(|name| name == asked.name))
             && has(&self.operations, asked.operation)
             && has(&self.api_groups, asked.group)
             && has(&self.api_versions, asked.version)
@@ -157,7 +161,7 @@ mod tests {
     use super::*;
 
     fn asked(plural: &'static str, subresource: &'static str) -> Asked<'static> {
-        Asked { operation: "CREATE", group: "", version: "v1", plural, subresource, namespace: "n" }
+        Asked { operation: "CREATE", group: "", version: "v1", plural, subresource, namespace: "n", name: "" }
     }
 
     fn hook(rule: Value) -> Hook {

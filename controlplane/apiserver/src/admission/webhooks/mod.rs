@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use pintle_api::kinds::{self, Kind, convert};
+use pintle_api::kinds::{Kind, convert};
 use pintle_api::status::Status;
 use pintle_api::{canonical, cel, facts, patch};
 use serde_json::Value;
@@ -20,10 +20,11 @@ use super::{Attributes, Operation};
 use crate::outbound::{self, Callee};
 use crate::server::ApiServer;
 use crate::verbs::scale;
-use hook::{Asked, Condition, Hook};
+pub(super) use hook::Hook;
+use hook::{Asked, Condition};
 use review::{Question, Subject};
 
-const GROUP: &str = "admissionregistration.k8s.io";
+pub(super) const GROUP: &str = "admissionregistration.k8s.io";
 
 /// The webhooks of every configuration, by the configurations' names. What configures admission is admitted by none: it
 /// could not be mended.
@@ -118,7 +119,7 @@ pub async fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, obje
 }
 
 /// The kind whose version of the request the webhook is asked about, if it is.
-fn invoked(
+pub(super) fn invoked(
     server: &ApiServer,
     attributes: &Attributes<'_>,
     object: &Value,
@@ -132,6 +133,7 @@ fn invoked(
             plural: kind.plural,
             subresource: attributes.subresource,
             namespace: attributes.namespace,
+            name: attributes.name,
         })
     };
     let old = attributes.old.unwrap_or(&Value::Null);
@@ -142,7 +144,8 @@ fn invoked(
     if asked(attributes.kind) {
         return Ok(Some(attributes.kind));
     }
-    let mut others = kinds::all().iter().filter(|kind| hook.matches_equivalents() && is_equivalent(kind, attributes));
+    let all = server.kinds().into_iter();
+    let mut others = all.filter(|kind| hook.matches_equivalents() && is_equivalent(kind, attributes));
     Ok(others.find(|kind| asked(kind)))
 }
 
@@ -179,21 +182,21 @@ pub(super) fn operation(attributes: &Attributes<'_>) -> &'static str {
 }
 
 /// The objects in the version that a webhook asked for.
-struct Shown {
-    kind: &'static Kind,
-    object: Value,
-    old: Value,
+pub(super) struct Shown {
+    pub kind: &'static Kind,
+    pub object: Value,
+    pub old: Value,
 }
 
 impl Shown {
-    fn of(attributes: &Attributes<'_>, kind: &'static Kind, object: &Value) -> Self {
+    pub fn of(attributes: &Attributes<'_>, kind: &'static Kind, object: &Value) -> Self {
         let turned = |value: &Value| {
             let mut value = value.clone();
             if value.is_null() {
                 return value;
             }
             if attributes.subresource == "scale" {
-                return scale::scale_of(&value);
+                return scale::scale_of(attributes.kind, &value);
             }
             if !std::ptr::eq(kind, attributes.kind) {
                 convert::to_stored(attributes.kind, &mut value);
@@ -204,7 +207,16 @@ impl Shown {
         Self { kind, object: turned(object), old: attributes.old.map(turned).unwrap_or_default() }
     }
 
-    fn question<'a>(&'a self, attributes: &'a Attributes<'a>) -> Question<'a> {
+    /// `changed`, which was shown in the webhook's version, in the request's.
+    pub fn back(&self, attributes: &Attributes<'_>, mut changed: Value) -> Value {
+        if !std::ptr::eq(self.kind, attributes.kind) {
+            convert::to_stored(self.kind, &mut changed);
+            convert::from_stored(attributes.kind, &mut changed);
+        }
+        changed
+    }
+
+    pub fn question<'a>(&'a self, attributes: &'a Attributes<'a>) -> Question<'a> {
         Question {
             subject: subject(self.kind, attributes.subresource),
             requested: subject(attributes.kind, attributes.subresource),
@@ -320,11 +332,7 @@ fn patched(attributes: &Attributes<'_>, shown: &Shown, patch: &Value, hook: &Hoo
         return if other.kind == "Scale" { Err(unscalable(hook)) } else { Ok(patched) };
     }
     finish(shown.kind, &mut patched).map_err(Status::internal)?;
-    if !std::ptr::eq(shown.kind, attributes.kind) {
-        convert::to_stored(shown.kind, &mut patched);
-        convert::from_stored(attributes.kind, &mut patched);
-    }
-    Ok(patched)
+    Ok(shown.back(attributes, patched))
 }
 
 fn unscalable(hook: &Hook) -> Status {
@@ -332,7 +340,12 @@ fn unscalable(hook: &Hook) -> Status {
 }
 
 /// Canonical form and defaults, as for what a client sends.
-fn finish(kind: &Kind, object: &mut Value) -> Result<(), String> {
+pub(super) fn finish(kind: &Kind, object: &mut Value) -> Result<(), String> {
+    if let Some(resource) = kind.custom {
+        resource.prune(object)?;
+        resource.fill(object);
+        return Ok(());
+    }
     if let Some(ty) = facts::type_of(kind.group, kind.version, kind.kind) {
         canonical::canonicalize(object, ty).map_err(|error| error.to_string())?;
     }
