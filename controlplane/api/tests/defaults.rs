@@ -153,6 +153,15 @@ fn a_service_is_internal_unless_told_otherwise() {
 }
 
 #[test]
+fn a_status_keeps_its_zero_times() {
+    let status = json!({ "conditions": [{ "type": "a", "status": "True", "reason": "b", "message": "c",
+        "lastTransitionTime": null }], "loadBalancer": {} });
+    let service = json!({ "metadata": { "name": "web" }, "spec": { "ports": [{ "port": 80 }] }, "status": status });
+    let made = defaulted("", "v1", "Service", service);
+    assert_eq!((&made["status"], &made["spec"]["type"]), (&status, &json!("ClusterIP")));
+}
+
+#[test]
 fn a_namespace_begins_active_and_guarded() {
     let made = created("", "v1", "Namespace", json!({ "metadata": { "name": "a" } }));
     assert_eq!(made["metadata"]["labels"]["kubernetes.io/metadata.name"], "a");

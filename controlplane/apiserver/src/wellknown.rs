@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, Response};
+use http::{HeaderValue, Method, Response};
 use pintle_api::discovery;
+use pintle_api::kinds::Kind;
 use pintle_api::openapi::{self, gnostic};
 use serde_json::{Value, json};
 
@@ -57,19 +58,28 @@ pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, q
 
 /// The one document of version 2: JSON, or gnostic's protobuf under both names that clients know it by.
 fn openapi_v2(server: &ApiServer, parts: &Parts) -> Response<Body> {
+    let custom = server.custom.all();
+    let tag = format!("{:?}", openapi::v2_hash(&custom));
+    let said = |name| parts.headers.get(name).and_then(|v| v.to_str().ok());
+    let mut response = match said(http::header::IF_NONE_MATCH).is_some_and(|known| known.contains(&tag)) {
+        true => render::with_type(304, "application/json", Body::empty()),
+        false => openapi_v2_as(said(http::header::ACCEPT).unwrap_or("*/*"), &custom),
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(http::header::ETAG, tag);
+    }
+    response
+}
+
+fn openapi_v2_as(header: &str, custom: &[&'static Kind]) -> Response<Body> {
     const OLD_NAME: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-    let header = parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
     for clause in negotiate::clauses(header) {
         match clause.range.as_str() {
             "*/*" | "application/*" | "application/json" => {
-                return render::value(200, &openapi::v2(&server.custom.all()), Accepted::default());
+                return render::value(200, &openapi::v2(custom), Accepted::default());
             }
             gnostic::MEDIA_TYPE | OLD_NAME => {
-                return render::with_type(
-                    200,
-                    gnostic::MEDIA_TYPE,
-                    gnostic::encode(&openapi::v2(&server.custom.all())).into(),
-                );
+                return render::with_type(200, gnostic::MEDIA_TYPE, gnostic::encode(&openapi::v2(custom)).into());
             }
             _ => {}
         }

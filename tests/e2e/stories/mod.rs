@@ -5,6 +5,7 @@
 mod apply;
 mod change;
 mod errors;
+mod extend;
 mod health;
 mod inside;
 mod kills;
@@ -53,6 +54,8 @@ pub const STORIES: &[Story] = &[
     story!(look::describe_tells_what_happened),
     story!(look::the_api_describes_itself),
     story!(look::permissions_can_be_asked_for),
+    story!(extend::a_new_kind_is_kept_checked_and_shown),
+    story!(extend::a_policy_refuses_what_it_does_not_like),
     story!(inside::logs_are_read_and_followed),
     story!(inside::logs_of_the_container_before_and_of_files_before_are_kept),
     story!(inside::commands_run_in_containers),

@@ -23,6 +23,9 @@ fn fields(value: &Value, ty: &'static Type, path: &str) -> Result {
     };
     for (name, value) in map {
         let below = format!("{path}.{name}");
+        if ty.open && ty.field(name).is_none() {
+            continue;
+        }
         let field = ty.field(name).ok_or_else(|| format!("{below}: field not declared in schema"))?;
         elem(value, &field.elem, &below)?;
         if let (Kind::Items(keys, item), Value::Array(items)) = (Kind::of_field(field), value) {

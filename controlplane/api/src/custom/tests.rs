@@ -108,3 +108,14 @@ fn columns_are_read_by_path() {
     let found = columns::select(&item, ".status.conditions[?(@.type==\"Ready\")].status");
     assert_eq!(found, [&json!("True")]);
 }
+
+#[test]
+fn whatever_a_custom_resource_holds_can_be_applied() {
+    let writer = crate::apply::Writer { manager: "m", subresource: "", now: "2026-01-02T03:04:05Z", reset: &[] };
+    let config = json!({ "apiVersion": "example.com/v1", "kind": "Foo", "metadata": { "name": "a" },
+        "spec": { "ports": [{ "name": "x" }] } });
+    let applied = crate::apply::apply(None, &config, resource().ty, &writer, false).unwrap();
+    assert_eq!(applied["spec"], config["spec"]);
+    let owned = &applied["metadata"]["managedFields"][0];
+    assert_eq!((&owned["apiVersion"], &owned["fieldsV1"]["f:spec"]["f:ports"]), (&json!("example.com/v1"), &json!({})));
+}

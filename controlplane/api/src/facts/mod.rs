@@ -30,6 +30,8 @@ pub struct Type {
     pub kind: bool,
     /// `+structType=atomic`: applied and owned as a whole.
     pub atomic: bool,
+    /// Fields beside the listed ones are whatever they are: a custom resource.
+    pub open: bool,
     text: &'static str,
     members: OnceLock<Box<[Field]>>,
     flat: OnceLock<Flat>,
@@ -166,6 +168,7 @@ pub fn with_metadata(group: &'static str, version: &'static str, kind: &'static 
         package: Box::leak(Box::new(Package { path: "", group, version })),
         kind: true,
         atomic: false,
+        open: true,
         text: " . @meta/v1.TypeMeta 0\n metadata @meta/v1.ObjectMeta 1 o\n",
         members: OnceLock::new(),
         flat: OnceLock::new(),

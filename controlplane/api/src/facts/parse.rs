@@ -112,7 +112,7 @@ fn read_type(line: &'static str, package: &'static Package, text: &'static str) 
         kind |= flag == "K";
         atomic |= flag == "A";
     }
-    Type { name, package, kind, atomic, text, members: OnceLock::new(), flat: OnceLock::new() }
+    Type { name, package, kind, atomic, open: false, text, members: OnceLock::new(), flat: OnceLock::new() }
 }
 
 pub(super) fn members(ty: &Type) -> Box<[Field]> {

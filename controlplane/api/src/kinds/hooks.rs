@@ -107,26 +107,7 @@ fn update_status_only(new: &mut Value, old: &Value, subresource: &str) -> Decode
 
 fn typed<R: Rules>(object: &Value) -> Decoded<R::Object> {
     // by reference: no copy of the tree, only of its strings
-    R::Object::deserialize(object).or_else(|error| match object.get("status") {
-        // Go's zero times in it are nulls that the types do not take
-        Some(status) if !status.is_null() => {
-            let mut object = object.clone();
-            drop_nulls(&mut object["status"]);
-            R::Object::deserialize(&object)
-        }
-        _ => Err(error),
-    })
-}
-
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|_, value| !value.is_null());
-            fields.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-        _ => {}
-    }
+    R::Object::deserialize(object)
 }
 
 /// As [`typed`], without the status: it was checked when it was written, and Go's zero times in it are nulls that
@@ -137,10 +118,20 @@ fn typed_without_status<R: Rules>(object: &Value) -> Decoded<R::Object> {
 }
 
 fn defaults<R: Rules>(object: &mut Value) -> Decoded<()> {
-    let mut it = typed::<R>(object)?;
-    R::defaults(&mut it);
-    *object = serde_json::to_value(it)?;
-    Ok(())
+    let fill = |object: &mut Value| {
+        let mut it = typed::<R>(object)?;
+        R::defaults(&mut it);
+        *object = serde_json::to_value(it)?;
+        Ok(())
+    };
+    let Err(error) = fill(object) else { return Ok(()) };
+    // Go's zero times in a status are nulls that the types do not take: it stays as it is
+    let Some(status) = object.as_object_mut().and_then(|fields| fields.remove("status")) else { return Err(error) };
+    let filled = fill(object);
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("status".to_owned(), status);
+    }
+    filled
 }
 
 fn create<R: Rules>(object: &mut Value) -> Decoded<Errors> {

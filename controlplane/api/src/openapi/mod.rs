@@ -106,6 +106,11 @@ fn v3_custom(kinds: &[&'static Kind]) -> Value {
     })
 }
 
+/// Names the content of [`v2`], for clients that have it already.
+pub fn v2_hash(custom: &[&'static Kind]) -> String {
+    hash(&custom.iter().map(|it| format!("{it:?}")).collect::<String>())
+}
+
 /// The one document of `/openapi/v2`.
 pub fn v2(custom: &[&'static Kind]) -> Value {
     let all = group_versions();
