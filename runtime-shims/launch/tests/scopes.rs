@@ -28,6 +28,7 @@ impl Scope {
         container.flags = vec!["--systemd-cgroup"];
         container.spec["linux"]["cgroupsPath"] = json!(format!("{slice}:test:{}", container.id));
         container.spec["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
+        container.spec["linux"]["resources"]["pids"] = json!(null);
         Some(Scope { container, slice })
     }
 
@@ -69,6 +70,7 @@ fn a_scope_lives_as_long_as_its_container_and_keeps_its_limits() {
     let only = fs::read_to_string(scope.cgroup().join("cgroup.procs")).unwrap();
     assert_eq!(only.trim(), container.pid().to_string(), "nobody else is left in it");
     assert_eq!(scope.memory(), (64 << 20).to_string());
+    assert_eq!(fs::read_to_string(scope.cgroup().join("pids.max")).unwrap().trim(), "max", "nothing was asked");
     reload();
     assert_eq!(scope.memory(), (64 << 20).to_string(), "a reload writes what systemd was told");
     let wanted = container.dir.path().join("wanted.json");
@@ -84,16 +86,15 @@ fn a_scope_lives_as_long_as_its_container_and_keeps_its_limits() {
 #[test]
 fn devices_stay_forbidden_after_a_reload() {
     let Some(mut scope) = Scope::new() else { return };
-    scope.container.spec["linux"]["resources"]["devices"] =
-        json!([{"allow": false}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]);
-    let script = "until test -e /tmp/go; do sleep 0.1; done; mknod /tmp/zero c 1 5; mknod /tmp/null c 1 3; ls /tmp";
+    scope.container.spec["linux"]["resources"]["devices"] = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]);
+    let script = "until test -e /tmp/go; do sleep 0.1; done; mknod /tmp/mem c 1 1; mknod /tmp/null c 1 3; ls /tmp";
     scope.container.spec["process"]["args"] = json!(["/bin/sh", "-c", script]);
     scope.container.run();
     reload();
     fs::write(scope.container.root().join("tmp/go"), "").unwrap();
     scope.container.wait_for_end();
     let seen = scope.container.output();
-    assert!(seen.contains("zero: Operation not permitted") && seen.ends_with("go\nnull\n"), "{seen}");
+    assert!(seen.contains("mem: Operation not permitted") && seen.ends_with("go\nnull\n"), "{seen}");
 }
 
 #[test]

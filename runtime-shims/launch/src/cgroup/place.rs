@@ -91,7 +91,12 @@ pub fn start(scope: &Scope, cgroup: &Cgroup, settings: &[Setting]) -> Result<Hol
     let holder = Holder(child.context("cannot make a process for the scope")?);
     let pid = u32::try_from(holder.0.pid.as_raw()).context("a process without a number")?;
     let mut systemd = Systemd::connect()?;
-    let started = systemd.start_scope(scope, &[pid], &properties(settings));
+    let mut limits = properties(settings);
+    // where nothing is asked, systemd's own default for services would bound the container
+    if !limits.iter().any(|limit| limit.name == "TasksMax") {
+        limits.extend(from_cgroup_file("pids.max", "max"));
+    }
+    let started = systemd.start_scope(scope, &[pid], &limits);
     started.with_context(|| format!("unable to start unit {:?}", scope.unit))?;
     let made = cgroup.folders().all(|(_, folder)| folder.is_dir());
     ensure!(made, "systemd made the cgroup of {} elsewhere than at {}", scope.unit, cgroup.path().display());
