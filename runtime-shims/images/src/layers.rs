@@ -155,7 +155,8 @@ impl Layers {
             }
             false => Ok(()),
         };
-        self.discard(&new);
+        // made for the lock alone; what somebody left there who died stays for the next who unpacks
+        let _ = fs::remove_dir(&new);
         noted
     }
 

@@ -5,6 +5,7 @@
 
 pub mod capabilities;
 pub mod console;
+pub mod filters;
 pub mod seccomp;
 
 use std::ffi::{CString, OsStr};
