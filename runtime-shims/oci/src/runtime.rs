@@ -118,7 +118,7 @@ impl Runtime {
     /// # Errors
     /// A folder that cannot be made or read, a streaming address that is taken, a cgroup driver this machine cannot have.
     pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Self> {
-        for dir in [&config.root, &config.state] {
+        for dir in [&config.root, &config.state, &config.state.join("mapped")] {
             std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         }
         let hierarchies = Hierarchies::detect(&config.cgroup_root);
