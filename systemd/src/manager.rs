@@ -206,7 +206,8 @@ fn listed(body: &[u8]) -> Option<Vec<String>> {
             units.text()?;
         }
         units.u32()?;
-        (units.text()?, units.text()?);
+        units.text()?;
+        units.text()?;
     }
     Some(names)
 }

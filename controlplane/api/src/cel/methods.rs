@@ -90,31 +90,14 @@ pub fn is_known(name: &str, is_method: bool) -> bool {
 
 pub fn arithmetic<'a>(operator: Operator, a: &Value<'a>, b: &Value<'a>) -> Result<'a> {
     use Value::{Bytes, Double, Duration, Int, String, Timestamp, Uint};
-    let overflow = || "integer overflow".to_owned();
     let (add, subtract) = (operator == Operator::Add, operator == Operator::Subtract);
     match (a, b) {
-        (Int(a), Int(b)) => match operator {
-            Operator::Add => a.checked_add(*b),
-            Operator::Subtract => a.checked_sub(*b),
-            Operator::Multiply => a.checked_mul(*b),
-            Operator::Divide if *b == 0 => return Err("division by zero".to_owned()),
-            Operator::Divide => a.checked_div(*b),
-            _ if *b == 0 => return Err("modulus by zero".to_owned()),
-            _ => a.checked_rem(*b),
+        (Int(a), Int(b)) => {
+            i64::try_from(whole(operator, i128::from(*a), i128::from(*b))?).map(Int).map_err(|_| overflow())
         }
-        .map(Int)
-        .ok_or_else(overflow),
-        (Uint(a), Uint(b)) => match operator {
-            Operator::Add => a.checked_add(*b),
-            Operator::Subtract => a.checked_sub(*b),
-            Operator::Multiply => a.checked_mul(*b),
-            Operator::Divide if *b == 0 => return Err("division by zero".to_owned()),
-            Operator::Divide => a.checked_div(*b),
-            _ if *b == 0 => return Err("modulus by zero".to_owned()),
-            _ => a.checked_rem(*b),
+        (Uint(a), Uint(b)) => {
+            u64::try_from(whole(operator, i128::from(*a), i128::from(*b))?).map(Uint).map_err(|_| overflow())
         }
-        .map(Uint)
-        .ok_or_else(overflow),
         (Double(a), Double(b)) => match operator {
             Operator::Add => Ok(Double(a + b)),
             Operator::Subtract => Ok(Double(a - b)),
@@ -139,6 +122,24 @@ pub fn arithmetic<'a>(operator: Operator, a: &Value<'a>, b: &Value<'a>) -> Resul
             _ => Err(no_overload(&format!("{operator:?}"), &[a, b])),
         },
     }
+}
+
+fn overflow() -> String {
+    "integer overflow".to_owned()
+}
+
+/// Of ints and uints alike: what does not fit theirs is the caller's to refuse.
+fn whole(operator: Operator, a: i128, b: i128) -> std::result::Result<i128, String> {
+    match operator {
+        Operator::Add => a.checked_add(b),
+        Operator::Subtract => a.checked_sub(b),
+        Operator::Multiply => a.checked_mul(b),
+        Operator::Divide if b == 0 => return Err("division by zero".to_owned()),
+        Operator::Divide => a.checked_div(b),
+        _ if b == 0 => return Err("modulus by zero".to_owned()),
+        _ => a.checked_rem(b),
+    }
+    .ok_or_else(overflow)
 }
 
 /// A function; of `optional`, `sets` and the like where `namespace` is not empty.
