@@ -81,6 +81,10 @@ pub async fn read<R: Future<Output = bool> + Send>(
             return Ok(());
         }
         if let Some(next) = rotated(path, &input).await {
+            // what came between the last look at the old file and its rotation; nothing comes since the new one is there
+            if reader.drain(&mut input).await?.is_err() {
+                return Ok(());
+            }
             input = next;
             continue;
         }

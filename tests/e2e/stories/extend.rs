@@ -47,7 +47,9 @@ pub fn a_new_kind_is_kept_checked_and_shown(cluster: &mut Cluster) {
     let unknown = apply(&BOAT.replace("Argo}", "Argo, oars: 50}"));
     assert!(unknown.contains("unknown field \"spec.oars\""), "{unknown}");
     cluster.sh("kubectl delete crd boats.harbour.example.com --timeout=30s");
-    assert!(cluster.sh("kubectl get boats 2>&1 || true").contains("the server doesn't have a resource type"));
+    // kubectl itself remembers for hours what a server has
+    let refused = cluster.fails("kubectl --cache-dir=$(mktemp -d) get boats");
+    assert!(refused.contains("the server doesn't have a resource type \"boats\""), "{refused}");
 }
 
 const POLICY: &str = r#"apiVersion: admissionregistration.k8s.io/v1

@@ -229,7 +229,7 @@ async fn stop(bench: &Bench) -> anyhow::Result<()> {
 
 async fn stop_kills(bench: &Bench) -> anyhow::Result<()> {
     let pod = bench.pod().await?;
-    let id = bench.run(&pod, bench.container(&pod, &["stubborn"])).await?;
+    let id = bench.ready(&pod, bench.container(&pod, &["stubborn"])).await?;
     bench.stop(&id, 1).await?;
     let status = bench.status(&id).await?;
     equal("the state", status.state(), State::ContainerExited)?;

@@ -185,7 +185,7 @@ async fn stop(bench: &Bench) -> anyhow::Result<()> {
 
 async fn stop_ends_containers(bench: &Bench) -> anyhow::Result<()> {
     let pod = bench.pod().await?;
-    let id = bench.run(&pod, bench.container(&pod, &["stubborn"])).await?;
+    let id = bench.ready(&pod, bench.container(&pod, &["stubborn"])).await?;
     bench.stop_pod(&pod).await?;
     equal("state", bench.status(&id).await?.state(), v1::ContainerState::ContainerExited)
 }
@@ -298,7 +298,7 @@ async fn statuses_told(bench: &Bench) -> anyhow::Result<()> {
 
 async fn remove_running(bench: &Bench) -> anyhow::Result<()> {
     let pod = bench.pod().await?;
-    let id = bench.run(&pod, bench.container(&pod, &["stubborn"])).await?;
+    let id = bench.ready(&pod, bench.container(&pod, &["stubborn"])).await?;
     bench.remove_pod(&pod).await?;
     refused("the sandbox's status", bench.pod_status(&pod).await, Code::NotFound)?;
     refused("the container's status", bench.status(&id).await, Code::NotFound)

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use pintle_images::{Auth, Config, ErrorKind, Limits, Progress, Registry, Store};
 
 use crate::images::{Blob, Image, Layer, MANIFEST, Tar, noise};
-use crate::pulling::{files, layer, pull, store};
+use crate::pulling::{files, flushed, layer, pull, store};
 use crate::server::{Fault, Gate, Server};
 
 /// One layer that does not compress, so that its blob is as long as it looks.
@@ -242,6 +242,7 @@ fn a_full_disk_is_said_and_leaves_nothing() {
             let small = server.hold(&Image::new(vec![Layer::gzip(layer("small"))]));
             let store = Store::open(&root, Config::default()).unwrap();
             pull(&store, &small).await.unwrap();
+            flushed(&store).await;
             let bombs = [Layer::gzip(Tar::new().file("zeros", &vec![0; 8 << 20]).end())];
             let blobs = [Layer::plain(Tar::new().file("noise", &noise(4 << 20, 9)).end())];
             for layers in [bombs, blobs] {

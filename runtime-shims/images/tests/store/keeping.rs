@@ -3,12 +3,11 @@
 //! Must not know: the crate's inside.
 
 use std::fs;
-use std::time::Duration;
 
 use pintle_images::{Config, ErrorKind, Store, Usage};
 
 use crate::images::{Image, Layer, architecture};
-use crate::pulling::{files, layer, pull, store};
+use crate::pulling::{files, flushed, layer, pull, store};
 use crate::server::Server;
 
 fn image(texts: &[&str], mark: &str) -> Image {
@@ -22,6 +21,7 @@ async fn shared_layers_stay_until_the_last_image_goes() {
     let first = pull(&store, &server.hold(&image(&["base", "one"], "1"))).await.unwrap();
     let second = pull(&store, &server.hold(&image(&["base", "two"], "2"))).await.unwrap();
     assert!(first.id != second.id && store.image("127.0.0.1/none").unwrap().is_none());
+    flushed(&store).await;
     assert_eq!(files(&store, "layers").len(), 3);
     assert!(store.remove(first.id.as_str()).unwrap());
     assert_eq!(files(&store, "layers").len(), 2);
@@ -95,10 +95,7 @@ async fn a_layer_that_a_power_failure_took_is_unpacked_again() {
     let image = pull(&store, &server.hold(&image(&["a"], "1"))).await.unwrap();
     let root = store.layers(image.id.as_str()).await.unwrap().remove(0);
     let record = root.canonicalize().unwrap().with_file_name("layer.json");
-    // what a pull unpacked is flushed behind its back, and the record says so
-    while !fs::read_to_string(&record).unwrap().contains(r#""boot":null"#) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    flushed(&store).await;
     fs::write(&record, r#"{"bytes":1,"entries":1,"boot":"of-another-time"}"#).unwrap();
     fs::write(root.join("etc/text"), "").unwrap();
     let root = store.layers(image.id.as_str()).await.unwrap().remove(0);

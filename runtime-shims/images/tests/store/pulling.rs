@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pintle_images::{Config, ErrorKind, Event, Progress, Store};
 
@@ -25,6 +26,16 @@ pub fn layer(text: &str) -> Vec<u8> {
 
 pub async fn pull(store: &Store, name: &str) -> pintle_images::Result<pintle_images::Image> {
     store.pull(name, None, Progress::none()).await
+}
+
+/// Waits for the flush that goes on behind a pull: it has folders of its own among the layers meanwhile.
+pub async fn flushed(store: &Store) {
+    let done = |layer: &PathBuf| {
+        fs::read_to_string(layer.join("layer.json")).is_ok_and(|record| record.contains(r#""boot":null"#))
+    };
+    while !files(store, "layers").iter().all(done) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// What of a store anybody could see or trip over: files below its folders, by name.
