@@ -103,6 +103,8 @@ impl Pods {
         let mut synced = Box::pin(both_synced(api.clone(), files.clone()));
         let mut orphans_ended = false;
         let mut retry = tokio::time::interval(mirror::RETRY);
+        let often = self.setup.drivers.config.sync_frequency;
+        let mut sweep = tokio::time::interval_at(tokio::time::Instant::now() + often, often);
         self.take_files(&mut files);
         loop {
             self.weigh_burstable();
@@ -116,6 +118,8 @@ impl Pods {
                 },
                 Ok(()) = files.changed() => self.take_files(&mut files),
                 Some(uid) = self.ended.1.recv() => self.forget(&uid),
+                // a runtime of its own may finish what it was asked for by a kubelet that is gone
+                _ = sweep.tick(), if orphans_ended => self.end_orphans().await,
                 _ = retry.tick(), if orphans_ended => self.mirrors.reconcile(&self.statics),
                 () = &mut synced, if !orphans_ended => {
                     orphans_ended = true;

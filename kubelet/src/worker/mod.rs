@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use pintle_client::error::chain;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Drivers;
@@ -75,6 +76,8 @@ pub struct Worker {
     /// Why containers wait: reason and message by name.
     waiting: BTreeMap<String, (String, String)>,
     volumes: PodVolumes,
+    /// A sandbox on its way: the runtime makes it whether or not somebody waits, so the next look waits.
+    sandbox: Option<JoinHandle<Result<String, String>>>,
     /// What the pod's cgroup was last given.
     cgroup_limits: Option<PodLimits>,
     /// Why the kubelet ended the pod: status reason and message.
@@ -110,6 +113,7 @@ impl Worker {
             backoffs: BTreeMap::new(),
             waiting: BTreeMap::new(),
             volumes: PodVolumes::default(),
+            sandbox: None,
             cgroup_limits: None,
             ended,
             last: None,
@@ -189,10 +193,20 @@ impl Worker {
     }
 
     async fn look(&mut self) -> anyhow::Result<Seen> {
+        // a failure is told by its event, and shows as no sandbox
+        let _ = self.made_sandbox().await;
         let seen = self.observer.look().await?;
         let sandboxes = seen.sandboxes.iter().map(|sandbox| sandbox.id.as_str());
         self.start.wakes.follow(sandboxes, &self.start.wake);
         Ok(seen)
+    }
+
+    /// Waits for the sandbox on its way, if there is one. Nothing is forgotten when the wait is given up.
+    async fn made_sandbox(&mut self) -> Result<(), String> {
+        let Some(making) = self.sandbox.as_mut() else { return Ok(()) };
+        let made = making.await;
+        self.sandbox = None;
+        made.unwrap_or_else(|error| Err(error.to_string())).map(drop)
     }
 
     async fn wait(&mut self, delay: Duration) {

@@ -116,7 +116,9 @@ impl Worker {
             return Ok(!plan.kill.is_empty());
         }
         if let Some(attempt) = plan.create_sandbox {
-            if let Err(message) = drivers.create_sandbox(pod, attempt).await {
+            let of = pod.clone();
+            self.sandbox = Some(tokio::spawn(async move { drivers.create_sandbox(&of, attempt).await }));
+            if let Err(message) = self.made_sandbox().await {
                 anyhow::bail!("creating the sandbox of {}: {message}", spec_of::display(pod));
             }
             if attempt == 0 {

@@ -64,6 +64,23 @@ pub fn killing_pintle_under_load_loses_nothing(cluster: &mut Cluster) {
     settled(cluster);
 }
 
+/// However far a sandbox has come when its pod is deleted, nothing of it stays.
+pub fn pods_deleted_while_they_start_leave_nothing(cluster: &mut Cluster) {
+    const POD: &str = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: brief-#, labels: {app: load-0}}\nspec: \
+        {terminationGracePeriodSeconds: 1, containers: [{name: c, image: IMAGE, command: [sleep, infinity]}]}\n";
+    let file = PathBuf::from(SCRATCH).join("brief.yaml");
+    let pod = |n: u32| POD.replace('#', &n.to_string()).replace("IMAGE", &cluster.sh("echo $SHELL_IMAGE"));
+    fs::write(&file, (0..20).map(pod).collect::<String>()).expect("a file");
+    let file = file.display();
+    for _ in 0..3 {
+        cluster.sh(&format!(
+            "kubectl create -f {file} & while kill -0 $!; do kubectl delete pods -l app=load-0 --wait=false; done
+             wait; kubectl delete pods -l app=load-0"
+        ));
+        settled(cluster);
+    }
+}
+
 fn begin(cluster: &Cluster, dir: &Path) -> Vec<Child> {
     let mut loads = Vec::new();
     for (name, line) in LOADS {

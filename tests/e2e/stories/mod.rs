@@ -95,6 +95,7 @@ pub const STORIES: &[Story] = &[
     story!(change::what_is_deleted_goes_with_all_it_owns),
     story!(whole::stopping_leaves_containers_running),
     story!(whole::a_damaged_store_is_named_and_loses_nothing),
+    story!(kills::pods_deleted_while_they_start_leave_nothing),
     story!(kills::killing_pintle_under_load_loses_nothing),
     story!(whole::reset_leaves_nothing, without kubectl),
 ];

@@ -68,7 +68,9 @@ async fn make(
         make_namespaces(shared, entry, own).await?;
         if own.net { attach(shared, entry, ports).await } else { Ok(Vec::new()) }
     };
-    let (monitor, ips) = tokio::try_join!(monitor, network)?;
+    // both to their end: a monitor whose start nobody waits for would be known to nobody
+    let (monitor, ips) = tokio::join!(monitor, network);
+    let (monitor, ips) = (monitor?, ips?);
     if own.pid {
         pause::start(shared, entry, &monitor).await?;
     }
