@@ -3,26 +3,23 @@
 //! Must not know: which functions there are.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::cmp::Ordering;
 
+use super::meter::Meter;
 use super::methods;
 use super::syntax::{Expr, Literal, Macro, Operator, is_namespace};
 use super::text;
 use super::value::Value;
 
-/// How many steps an expression may take in all.
-const MOST_STEPS: u64 = 1_000_000;
-
-/// The error of an expression that takes more.
-pub const TOO_COSTLY: &str = "operation cancelled: actual cost limit exceeded";
-
 type Result<'a> = std::result::Result<Value<'a>, String>;
 
 pub fn run<'a>(expr: &'a Expr, variables: &[(&'a str, Value<'a>)]) -> Result<'a> {
-    let steps = Cell::new(0);
-    let eval = Eval { steps: &steps };
-    eval.value(expr, &Scope { names: variables, outer: None })
+    let meter = Meter::default();
+    let eval = Eval { meter: &meter };
+    let value = eval.value(expr, &Scope { names: variables, outer: None })?;
+    // what compares values stops where nothing is left, with whatever answer
+    meter.take(0)?;
+    Ok(value)
 }
 
 /// Names and what they stand for, the innermost first.
@@ -39,63 +36,81 @@ impl<'a> Scope<'_, 'a> {
 }
 
 #[derive(Clone, Copy)]
-struct Eval<'c> {
-    steps: &'c Cell<u64>,
+struct Eval<'m> {
+    meter: &'m Meter,
 }
 
+/// `value` recurses as deep as a tree is high: it and what it calls keep little on the stack.
 impl Eval<'_> {
-    fn step(self, count: usize) -> std::result::Result<(), String> {
-        let steps = self.steps.get() + 1 + count as u64;
-        self.steps.set(steps);
-        if steps > MOST_STEPS { Err(TOO_COSTLY.to_owned()) } else { Ok(()) }
-    }
-
     fn value<'a>(self, expr: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
-        self.step(0)?;
+        self.meter.take(1)?;
         match expr {
             Expr::Literal(literal) => Ok(of_literal(literal)),
             Expr::Ident(name) => named(name, scope),
-            Expr::Select(of, field, optional) => {
-                let of = self.value(of, scope)?;
-                select(&of, field, *optional)
-            }
-            Expr::Index(of, index, optional) => {
-                let (of, index) = (self.value(of, scope)?, self.value(index, scope)?);
-                self::index(&of, &index, *optional)
-            }
+            Expr::Select(of, field, optional) => self.selected(of, field, *optional, scope),
+            Expr::Index(of, index, optional) => self.indexed(of, index, *optional, scope),
             Expr::Call(of, name, arguments) => self.call(of.as_deref(), name, arguments, scope),
-            Expr::Has(of, field) => {
-                let of = self.value(of, scope)?;
-                has(&of, field).map(Value::Bool)
-            }
+            Expr::Has(of, field) => self.has(of, field, scope),
             Expr::Comprehension(kind, over, names, condition, each) => {
-                let over = self.value(over, scope)?;
-                self.comprehension(*kind, &over, names, condition.as_deref(), each, scope)
+                let each = Each { kind: *kind, names, condition: condition.as_deref(), each };
+                self.comprehension(over, &each, scope)
             }
-            Expr::Bind(name, value, rest) => {
-                let value = self.value(value, scope)?;
-                self.value(rest, &Scope { names: &[(name, value)], outer: Some(scope) })
-            }
+            Expr::Bind(name, value, rest) => self.bound(name, value, rest, scope),
             Expr::List(items) => self.list(items, scope),
             Expr::Map(pairs) => self.map(pairs, scope),
             Expr::Message(_, fields) => self.message(fields, scope),
-            Expr::Not(of) => match self.value(of, scope)? {
-                Value::Bool(it) => Ok(Value::Bool(!it)),
-                other => Err(no_overload("!_", &[&other])),
-            },
-            Expr::Negate(of) => negated(&self.value(of, scope)?),
+            Expr::Not(of) => self.not(of, scope),
+            Expr::Negate(of) => self.negated(of, scope),
             Expr::Binary(Operator::And, a, b) => self.logical(a, b, false, scope),
             Expr::Binary(Operator::Or, a, b) => self.logical(a, b, true, scope),
-            Expr::Binary(operator, a, b) => {
-                let (a, b) = (self.value(a, scope)?, self.value(b, scope)?);
-                self.step(a.size().unwrap_or(0) / 10)?;
-                binary(*operator, &a, &b)
+            Expr::Binary(operator, a, b) => self.binary(*operator, a, b, scope),
+            Expr::Conditional(condition, then, otherwise) => {
+                let way = if self.condition(condition, scope)? { then } else { otherwise };
+                self.value(way, scope)
             }
-            Expr::Conditional(condition, then, otherwise) => match self.value(condition, scope)? {
-                Value::Bool(true) => self.value(then, scope),
-                Value::Bool(false) => self.value(otherwise, scope),
-                other => Err(no_overload("_?_:_", &[&other])),
-            },
+        }
+    }
+
+    fn selected<'a>(self, of: &'a Expr, field: &str, optional: bool, scope: &Scope<'_, 'a>) -> Result<'a> {
+        let of = self.value(of, scope)?;
+        select(&of, field, optional, self.meter)
+    }
+
+    fn indexed<'a>(self, of: &'a Expr, index: &'a Expr, optional: bool, scope: &Scope<'_, 'a>) -> Result<'a> {
+        let (of, index) = (self.value(of, scope)?, self.value(index, scope)?);
+        self::index(&of, &index, optional, self.meter)
+    }
+
+    fn has<'a>(self, of: &'a Expr, field: &str, scope: &Scope<'_, 'a>) -> Result<'a> {
+        let of = self.value(of, scope)?;
+        has(&of, field, self.meter).map(Value::Bool)
+    }
+
+    fn bound<'a>(self, name: &'a str, value: &'a Expr, rest: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
+        let value = self.value(value, scope)?;
+        self.value(rest, &Scope { names: &[(name, value)], outer: Some(scope) })
+    }
+
+    fn not<'a>(self, of: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
+        match self.value(of, scope)? {
+            Value::Bool(it) => Ok(Value::Bool(!it)),
+            other => Err(no_overload("!_", &[&other])),
+        }
+    }
+
+    fn negated<'a>(self, of: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
+        negated(&self.value(of, scope)?)
+    }
+
+    fn binary<'a>(self, operator: Operator, a: &'a Expr, b: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
+        let (a, b) = (self.value(a, scope)?, self.value(b, scope)?);
+        binary(operator, &a, &b, self.meter)
+    }
+
+    fn condition<'a>(self, of: &'a Expr, scope: &Scope<'_, 'a>) -> std::result::Result<bool, String> {
+        match self.value(of, scope)? {
+            Value::Bool(it) => Ok(it),
+            other => Err(no_overload("_?_:_", &[&other])),
         }
     }
 
@@ -120,63 +135,63 @@ impl Eval<'_> {
             values.push(self.value(argument, scope)?);
         }
         match of {
-            None => methods::function("", name, &values),
-            Some(Expr::Ident(namespace)) if is_namespace(of.unwrap_or(&Expr::Literal(Literal::Null))) => {
-                methods::function(namespace, name, &values)
+            None => methods::function("", name, &values, self.meter),
+            Some(Expr::Ident(namespace)) if of.is_some_and(is_namespace) => {
+                methods::function(namespace, name, &values, self.meter)
             }
             Some(of) => {
                 let of = self.value(of, scope)?;
-                self.step(of.size().unwrap_or(0) / 10)?;
-                methods::method(&of, name, &values)
+                methods::method(&of, name, &values, self.meter)
             }
         }
     }
 
-    fn comprehension<'a>(
-        self,
-        kind: Macro,
-        over: &Value<'a>,
-        names: &'a [String],
-        condition: Option<&'a Expr>,
-        each: &'a Expr,
-        scope: &Scope<'_, 'a>,
-    ) -> Result<'a> {
-        let mut found = Vec::new();
-        let mut count = 0;
-        let mut failed = None;
-        for (key, value) in elements(over)? {
-            let bound: Vec<(&str, Value<'a>)> = match names {
-                [one] if over.entries().is_some() => vec![(one, key)],
-                [one] => vec![(one, value.clone())],
-                [first, second] => vec![(first, key), (second, value.clone())],
+    fn comprehension<'a>(self, over: &'a Expr, each: &Each<'a>, scope: &Scope<'_, 'a>) -> Result<'a> {
+        let over = self.value(over, scope)?;
+        self.meter.take(over.size().unwrap_or_default())?;
+        let of_map = over.entries().is_some();
+        let mut so_far = SoFar::default();
+        for (key, value) in elements(&over)? {
+            let bound: Vec<(&str, Value<'a>)> = match each.names {
+                [one] if of_map => vec![(one, key)],
+                [one] => vec![(one, value)],
+                [first, second] => vec![(first, key), (second, value)],
                 _ => Vec::new(),
             };
-            let inner = Scope { names: &bound, outer: Some(scope) };
-            if let Some(condition) = condition
-                && !truth(self.value(condition, &inner)?)?
-            {
-                continue;
-            }
-            let result = self.value(each, &inner);
-            let element = || bound.first().map_or(Value::Null, |(_, value)| value.clone());
-            match kind {
-                Macro::Map => found.push(result?),
-                Macro::Filter => found.extend(truth(result?)?.then(element)),
-                Macro::ExistsOne => count += usize::from(truth(result?)?),
-                Macro::All | Macro::Exists => match result.and_then(truth) {
-                    Ok(it) if it == (kind == Macro::Exists) => return Ok(Value::Bool(it)),
-                    Ok(_) => {}
-                    Err(error) => failed = failed.or(Some(error)),
-                },
+            if let Some(done) = self.element(each, &bound, scope, &mut so_far)? {
+                return Ok(done);
             }
         }
-        match (kind, failed) {
-            (_, Some(error)) => Err(error),
-            (Macro::Map | Macro::Filter, _) => Ok(Value::list(found)),
-            (Macro::ExistsOne, _) => Ok(Value::Bool(count == 1)),
-            (Macro::All, _) => Ok(Value::Bool(true)),
-            (Macro::Exists, _) => Ok(Value::Bool(false)),
+        so_far.end(each.kind)
+    }
+
+    /// One element; the answer where that is known now.
+    fn element<'a>(
+        self,
+        each: &Each<'a>,
+        bound: &[(&'a str, Value<'a>)],
+        scope: &Scope<'_, 'a>,
+        so_far: &mut SoFar<'a>,
+    ) -> std::result::Result<Option<Value<'a>>, String> {
+        let inner = Scope { names: bound, outer: Some(scope) };
+        if let Some(condition) = each.condition
+            && !truth(self.value(condition, &inner)?)?
+        {
+            return Ok(None);
         }
+        let result = self.value(each.each, &inner);
+        let element = || bound.first().map_or(Value::Null, |(_, value)| value.clone());
+        match each.kind {
+            Macro::Map => so_far.found.push(result?),
+            Macro::Filter => so_far.found.extend(truth(result?)?.then(element)),
+            Macro::ExistsOne => so_far.count += usize::from(truth(result?)?),
+            Macro::All | Macro::Exists => match result.and_then(truth) {
+                Ok(it) if it == (each.kind == Macro::Exists) => return Ok(Some(Value::Bool(it))),
+                Ok(_) => {}
+                Err(error) => so_far.failed = so_far.failed.take().or(Some(error)),
+            },
+        }
+        Ok(None)
     }
 
     fn list<'a>(self, items: &'a [(Expr, bool)], scope: &Scope<'_, 'a>) -> Result<'a> {
@@ -191,8 +206,8 @@ impl Eval<'_> {
         let mut found: Vec<(Value<'a>, Value<'a>)> = Vec::new();
         for (key, value, optional) in pairs {
             let (key, value) = (self.value(key, scope)?, self.value(value, scope)?);
-            if found.iter().any(|(other, _)| other.equals(&key)) {
-                return Err(format!("insert failed: key {} already exists", text::shown(&key)));
+            if found.iter().any(|(other, _)| other.equals(&key, self.meter)) {
+                return Err(format!("insert failed: key {} already exists", text::shown(&key, self.meter)?));
             }
             found.extend(given(value, *optional)?.map(|value| (key, value)));
         }
@@ -206,6 +221,34 @@ impl Eval<'_> {
             found.extend(value.map(|value| (Value::String(Cow::Borrowed(name.as_str())), value)));
         }
         Ok(Value::Map(found.into()))
+    }
+}
+
+/// What a comprehension does for each element.
+struct Each<'a> {
+    kind: Macro,
+    names: &'a [String],
+    condition: Option<&'a Expr>,
+    each: &'a Expr,
+}
+
+/// What the elements that were seen come to.
+#[derive(Default)]
+struct SoFar<'a> {
+    found: Vec<Value<'a>>,
+    count: usize,
+    failed: Option<String>,
+}
+
+impl<'a> SoFar<'a> {
+    fn end(self, kind: Macro) -> Result<'a> {
+        match (kind, self.failed) {
+            (_, Some(error)) => Err(error),
+            (Macro::Map | Macro::Filter, _) => Ok(Value::list(self.found)),
+            (Macro::ExistsOne, _) => Ok(Value::Bool(self.count == 1)),
+            (Macro::All, _) => Ok(Value::Bool(true)),
+            (Macro::Exists, _) => Ok(Value::Bool(false)),
+        }
     }
 }
 
@@ -250,13 +293,13 @@ fn named<'a>(name: &str, scope: &Scope<'_, 'a>) -> Result<'a> {
     types.map(|name| Value::Type(name)).ok_or_else(|| format!("no such attribute(s): {name}"))
 }
 
-fn select<'a>(of: &Value<'a>, field: &str, optional: bool) -> Result<'a> {
+fn select<'a>(of: &Value<'a>, field: &str, optional: bool, meter: &Meter) -> Result<'a> {
     let key = Value::text(field);
     if let Value::Optional(inner) = of {
         let Some(inner) = inner else { return Ok(Value::Optional(None)) };
-        return inner.get(&key).map(|found| Value::Optional(found.map(Into::into)));
+        return inner.get(&key, meter).map(|found| Value::Optional(found.map(Into::into)));
     }
-    let found = of.get(&key)?;
+    let found = of.get(&key, meter)?;
     match (found, optional) {
         (found, true) => Ok(Value::Optional(found.map(Into::into))),
         (Some(value), false) => Ok(value),
@@ -264,34 +307,33 @@ fn select<'a>(of: &Value<'a>, field: &str, optional: bool) -> Result<'a> {
     }
 }
 
-fn index<'a>(of: &Value<'a>, index: &Value<'a>, optional: bool) -> Result<'a> {
+fn index<'a>(of: &Value<'a>, index: &Value<'a>, optional: bool, meter: &Meter) -> Result<'a> {
     if let Value::Optional(inner) = of {
         let Some(inner) = inner else { return Ok(Value::Optional(None)) };
-        return self::index(inner, index, true);
+        return self::index(inner, index, true, meter);
     }
-    let found = match (of.items(), index) {
-        (Some(items), index) => {
-            let at = index.number().ok_or_else(|| no_overload("_[_]", &[of, index]))?;
-            let found = if at >= 0.0 && at.fract() == 0.0 { items.get(at as usize).cloned() } else { None };
-            if found.is_none() && !optional {
-                return Err(format!("index out of bounds: {}", text::shown(index)));
-            }
-            found
+    let found = if of.is_list() {
+        let at = index.number().ok_or_else(|| no_overload("_[_]", &[of, index]))?;
+        let found = if at >= 0.0 && at.fract() == 0.0 { of.at(at as usize) } else { None };
+        if found.is_none() && !optional {
+            return Err(format!("index out of bounds: {}", text::shown(index, meter)?));
         }
-        (None, key) => of.get(key)?,
+        found
+    } else {
+        of.get(index, meter)?
     };
     match (found, optional) {
         (found, true) => Ok(Value::Optional(found.map(Into::into))),
         (Some(value), false) => Ok(value),
-        (None, false) => Err(format!("no such key: {}", text::shown(index))),
+        (None, false) => Err(format!("no such key: {}", text::shown(index, meter)?)),
     }
 }
 
-fn has(of: &Value<'_>, field: &str) -> std::result::Result<bool, String> {
+fn has(of: &Value<'_>, field: &str, meter: &Meter) -> std::result::Result<bool, String> {
     match of {
         Value::Optional(None) => Ok(false),
-        Value::Optional(Some(inner)) => has(inner, field),
-        other => Ok(other.get(&Value::text(field))?.is_some()),
+        Value::Optional(Some(inner)) => has(inner, field, meter),
+        other => Ok(other.get(&Value::text(field), meter)?.is_some()),
     }
 }
 
@@ -308,22 +350,21 @@ fn negated<'a>(of: &Value<'a>) -> Result<'a> {
     }
 }
 
-fn binary<'a>(operator: Operator, a: &Value<'a>, b: &Value<'a>) -> Result<'a> {
+fn binary<'a>(operator: Operator, a: &Value<'a>, b: &Value<'a>, meter: &Meter) -> Result<'a> {
     let ordered = |holds: fn(Ordering) -> bool| {
+        meter.text(a.bytes().min(b.bytes()))?;
         let order = a.compare(b).ok_or_else(|| no_overload("_<_", &[a, b]))?;
         Ok(Value::Bool(holds(order)))
     };
     match operator {
-        Operator::Equal => Ok(Value::Bool(a.equals(b))),
-        Operator::NotEqual => Ok(Value::Bool(!a.equals(b))),
+        Operator::Equal => Ok(Value::Bool(a.equals(b, meter))),
+        Operator::NotEqual => Ok(Value::Bool(!a.equals(b, meter))),
         Operator::Less => ordered(Ordering::is_lt),
         Operator::LessEqual => ordered(Ordering::is_le),
         Operator::Greater => ordered(Ordering::is_gt),
         Operator::GreaterEqual => ordered(Ordering::is_ge),
-        Operator::In => match b.items() {
-            Some(items) => Ok(Value::Bool(items.iter().any(|item| item.equals(a)))),
-            None => Ok(Value::Bool(b.get(a)?.is_some())),
-        },
-        _ => methods::arithmetic(operator, a, b),
+        Operator::In if b.is_list() => Ok(Value::Bool(b.iter().any(|item| item.equals(a, meter)))),
+        Operator::In => Ok(Value::Bool(b.get(a, meter)?.is_some())),
+        _ => methods::arithmetic(operator, a, b, meter),
     }
 }

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
 use super::eval::no_overload;
+use super::meter::{Meter, TOO_COSTLY};
 use super::syntax::Operator;
 use super::text;
 use super::value::Value;
@@ -88,7 +89,8 @@ pub fn is_known(name: &str, is_method: bool) -> bool {
     if is_method { METHODS.contains(&name) } else { FUNCTIONS.contains(&name) }
 }
 
-pub fn arithmetic<'a>(operator: Operator, a: &Value<'a>, b: &Value<'a>) -> Result<'a> {
+pub fn arithmetic<'a>(operator: Operator, a: &Value<'a>, b: &Value<'a>, meter: &Meter) -> Result<'a> {
+    meter.text(a.bytes().saturating_add(b.bytes()))?;
     use Value::{Bytes, Double, Duration, Int, String, Timestamp, Uint};
     let (add, subtract) = (operator == Operator::Add, operator == Operator::Subtract);
     match (a, b) {
@@ -114,13 +116,11 @@ pub fn arithmetic<'a>(operator: Operator, a: &Value<'a>, b: &Value<'a>) -> Resul
         }
         (Timestamp(a), Duration(b)) if subtract => a.checked_sub(*b).map(Timestamp).map_err(|_| overflow()),
         (Timestamp(a), Timestamp(b)) if subtract => Ok(Duration(a.duration_since(*b))),
-        _ => match (a.items(), b.items()) {
-            (Some(mut a), Some(b)) if add => {
-                a.extend(b);
-                Ok(Value::list(a))
-            }
-            _ => Err(no_overload(&format!("{operator:?}"), &[a, b])),
-        },
+        _ if add && a.is_list() && b.is_list() => {
+            meter.take(a.size().unwrap_or_default() + b.size().unwrap_or_default())?;
+            Ok(Value::list(a.iter().chain(b.iter()).collect()))
+        }
+        _ => Err(no_overload(&format!("{operator:?}"), &[a, b])),
     }
 }
 
@@ -143,18 +143,18 @@ fn whole(operator: Operator, a: i128, b: i128) -> std::result::Result<i128, Stri
 }
 
 /// A function; of `optional`, `sets` and the like where `namespace` is not empty.
-pub fn function<'a>(namespace: &str, name: &str, arguments: &[Value<'a>]) -> Result<'a> {
+pub fn function<'a>(namespace: &str, name: &str, arguments: &[Value<'a>], meter: &Meter) -> Result<'a> {
     match (namespace, name, arguments) {
         ("optional", "of", [value]) => Ok(Value::Optional(Some(value.clone().into()))),
         ("optional", "none", []) => Ok(Value::Optional(None)),
         ("optional", "ofNonZeroValue", [value]) => Ok(Value::Optional((!is_zero(value)).then(|| value.clone().into()))),
-        ("sets", _, [a, b]) => sets(name, a, b),
+        ("sets", _, [a, b]) => sets(name, a, b, meter),
         ("", "size", [value]) => size(value),
         ("", "dyn", [value]) => Ok(value.clone()),
         ("", "type", [value]) => Ok(Value::Type(value.type_name())),
-        ("", "matches", [of, _]) => method(of, "matches", arguments.get(1..).unwrap_or_default()),
+        ("", "matches", [of, _]) => method(of, "matches", arguments.get(1..).unwrap_or_default(), meter),
         ("", "isQuantity", [value]) => Ok(Value::Bool(value.as_str().is_some_and(|it| it.parse::<Quantity>().is_ok()))),
-        ("", _, [value]) => converted(name, value),
+        ("", _, [value]) => converted(name, value, meter),
         _ => Err(no_overload(name, &arguments.iter().collect::<Vec<_>>())),
     }
 }
@@ -171,10 +171,11 @@ fn size<'a>(value: &Value<'a>) -> Result<'a> {
     value.size().map(|size| Value::Int(size as i64)).ok_or_else(|| no_overload("size", &[value]))
 }
 
-fn converted<'a>(name: &str, value: &Value<'a>) -> Result<'a> {
+fn converted<'a>(name: &str, value: &Value<'a>, meter: &Meter) -> Result<'a> {
+    meter.text(value.bytes())?;
     let wrong = || format!("type conversion error from '{}' to '{name}'", value.type_name());
     match (name, value) {
-        ("string", value) => Ok(Value::text(text::shown(value))),
+        ("string", value) => Ok(Value::text(text::shown(value, meter)?)),
         ("bytes", Value::String(it)) => Ok(Value::Bytes(it.as_bytes().into())),
         ("bytes", Value::Bytes(_)) | ("duration", Value::Duration(_)) | ("timestamp", Value::Timestamp(_)) => {
             Ok(value.clone())
@@ -203,28 +204,34 @@ fn converted<'a>(name: &str, value: &Value<'a>) -> Result<'a> {
     }
 }
 
-fn sets<'a>(name: &str, a: &Value<'a>, b: &Value<'a>) -> Result<'a> {
+fn sets<'a>(name: &str, a: &Value<'a>, b: &Value<'a>, meter: &Meter) -> Result<'a> {
     let (Some(a), Some(b)) = (a.items(), b.items()) else { return Err(no_overload(name, &[a, b])) };
-    let within = |all: &[Value<'_>], some: &[Value<'_>]| some.iter().all(|it| all.iter().any(|other| other.equals(it)));
+    meter.take(a.len() + b.len())?;
+    let within =
+        |all: &[Value<'_>], some: &[Value<'_>]| some.iter().all(|it| all.iter().any(|other| other.equals(it, meter)));
     match name {
         "contains" => Ok(Value::Bool(within(&a, &b))),
         "equivalent" => Ok(Value::Bool(within(&a, &b) && within(&b, &a))),
-        "intersects" => Ok(Value::Bool(a.iter().any(|it| b.iter().any(|other| other.equals(it))))),
+        "intersects" => Ok(Value::Bool(a.iter().any(|it| b.iter().any(|other| other.equals(it, meter))))),
         _ => Err(format!("undeclared reference to 'sets.{name}'")),
     }
 }
 
-pub fn method<'a>(of: &Value<'a>, name: &str, arguments: &[Value<'a>]) -> Result<'a> {
+pub fn method<'a>(of: &Value<'a>, name: &str, arguments: &[Value<'a>], meter: &Meter) -> Result<'a> {
+    meter.text(of.bytes())?;
     if name == "size" && arguments.is_empty() {
         return size(of);
     }
     let found = match of {
-        Value::String(text) => string(text, name, arguments),
+        Value::String(text) => string(text, name, arguments, meter),
         Value::Optional(inner) => optional(inner.as_deref(), name, arguments),
         Value::Timestamp(at) => timestamp(*at, name, arguments),
         Value::Duration(it) => duration(*it, name),
         Value::Quantity(it) => quantity(it, name, arguments),
-        _ => of.items().and_then(|items| list(&items, name, arguments)),
+        _ => {
+            meter.take(of.size().unwrap_or_default())?;
+            of.items().and_then(|items| list(&items, name, arguments, meter))
+        }
     };
     found.unwrap_or_else(|| {
         let all: Vec<&Value<'_>> = std::iter::once(of).chain(arguments).collect();
@@ -232,7 +239,7 @@ pub fn method<'a>(of: &Value<'a>, name: &str, arguments: &[Value<'a>]) -> Result
     })
 }
 
-fn string<'a>(text: &str, name: &str, arguments: &[Value<'a>]) -> Option<Result<'a>> {
+fn string<'a>(text: &str, name: &str, arguments: &[Value<'a>], meter: &Meter) -> Option<Result<'a>> {
     let first = arguments.first().and_then(Value::as_str);
     let number = |at: usize| match arguments.get(at) {
         Some(Value::Int(it)) => usize::try_from(*it).ok(),
@@ -251,7 +258,11 @@ fn string<'a>(text: &str, name: &str, arguments: &[Value<'a>]) -> Option<Result<
         ("lowerAscii", 0) => of(text.to_ascii_lowercase()),
         ("upperAscii", 0) => of(text.to_ascii_uppercase()),
         ("trim", 0) => of(text.trim().to_owned()),
-        ("replace", 2) => of(text.replace(first?, arguments.get(1)?.as_str()?)),
+        ("replace", 2) => {
+            let (from, to) = (first?, arguments.get(1)?.as_str()?);
+            let bytes = text.matches(from).count().saturating_mul(to.len());
+            Some(meter.text(bytes).map(|()| Value::text(text.replace(from, to))))
+        }
         ("indexOf", 1) => place(text.find(first?)),
         ("lastIndexOf", 1) => place(text.rfind(first?)),
         ("charAt", 1) => Some(match (number(0), chars()) {
@@ -266,27 +277,32 @@ fn string<'a>(text: &str, name: &str, arguments: &[Value<'a>]) -> Option<Result<
             let part = all.get(range).map(|part| Value::text(part.iter().collect::<String>()));
             Some(part.ok_or_else(|| "index out of range".to_owned()))
         }
+        ("split", 1 | 2) if !meter.has(text.matches(first?).count()) => Some(Err(TOO_COSTLY.to_owned())),
         ("split", 1) => Some(Ok(Value::list(text.split(first?).map(Value::text).collect()))),
         ("split", 2) => {
             let limit = number(1)?;
             Some(Ok(Value::list(text.splitn(limit, first?).map(Value::text).collect())))
         }
-        ("format", 1) => Some(text::format(text, &arguments.first()?.items()?).map(Value::text)),
-        ("matches" | "find" | "findAll", 1) => Some(regex(text, name, first?)),
+        ("format", 1) => Some(text::format(text, &arguments.first()?.items()?, meter).map(Value::text)),
+        ("matches" | "find" | "findAll", 1) => Some(regex(text, name, first?, meter)),
         _ => None,
     }
 }
 
-fn regex<'a>(text: &str, name: &str, pattern: &str) -> Result<'a> {
-    let regex = regex::Regex::new(pattern).map_err(|error| format!("error parsing regexp: {error}"))?;
+fn regex<'a>(text: &str, name: &str, pattern: &str, meter: &Meter) -> Result<'a> {
+    let regex = meter.regex(pattern)?;
+    meter.take((text.len() / 10 + 1).saturating_mul(pattern.len() / 4 + 1))?;
     Ok(match name {
         "matches" => Value::Bool(regex.is_match(text)),
         "find" => Value::text(regex.find(text).map(|it| it.as_str()).unwrap_or_default()),
-        _ => Value::list(regex.find_iter(text).map(|it| Value::text(it.as_str())).collect()),
+        _ => {
+            meter.take(text.len())?;
+            Value::list(regex.find_iter(text).map(|it| Value::text(it.as_str())).collect())
+        }
     })
 }
 
-fn list<'a>(items: &[Value<'a>], name: &str, arguments: &[Value<'a>]) -> Option<Result<'a>> {
+fn list<'a>(items: &[Value<'a>], name: &str, arguments: &[Value<'a>], meter: &Meter) -> Option<Result<'a>> {
     let place = |at: Option<usize>| Some(Ok(Value::Int(at.map_or(-1, |at| at as i64))));
     let extreme = |wanted: std::cmp::Ordering| {
         let mut best = items.first()?.clone();
@@ -298,8 +314,8 @@ fn list<'a>(items: &[Value<'a>], name: &str, arguments: &[Value<'a>]) -> Option<
         Some(Ok(best))
     };
     match (name, arguments) {
-        ("indexOf", [value]) => place(items.iter().position(|item| item.equals(value))),
-        ("lastIndexOf", [value]) => place(items.iter().rposition(|item| item.equals(value))),
+        ("indexOf", [value]) => place(items.iter().position(|item| item.equals(value, meter))),
+        ("lastIndexOf", [value]) => place(items.iter().rposition(|item| item.equals(value, meter))),
         ("isSorted", []) => {
             let pairs = items.windows(2).map(|pair| Some(pair.first()?.compare(pair.get(1)?)?.is_le()));
             Some(Ok(Value::Bool(pairs.collect::<Option<Vec<bool>>>()?.into_iter().all(|it| it))))
@@ -310,7 +326,7 @@ fn list<'a>(items: &[Value<'a>], name: &str, arguments: &[Value<'a>]) -> Option<
         ("sum", []) => {
             let mut sum = items.first().cloned().unwrap_or(Value::Int(0));
             for item in items.iter().skip(1) {
-                sum = match arithmetic(Operator::Add, &sum, item) {
+                sum = match arithmetic(Operator::Add, &sum, item, meter) {
                     Ok(sum) => sum,
                     Err(error) => return Some(Err(error)),
                 };
@@ -320,7 +336,9 @@ fn list<'a>(items: &[Value<'a>], name: &str, arguments: &[Value<'a>]) -> Option<
         ("join", []) | ("join", [Value::String(_)]) => {
             let separator = arguments.first().and_then(Value::as_str).unwrap_or_default();
             let texts: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
-            Some(Ok(Value::text(texts?.join(separator))))
+            let texts = texts?;
+            let bytes = texts.iter().map(|text| text.len() + separator.len()).sum();
+            Some(meter.text(bytes).map(|()| Value::text(texts.join(separator))))
         }
         _ => None,
     }

@@ -4,8 +4,11 @@
 //!
 //! Must not know: who asks, or what the answer decides.
 
+#[cfg(test)]
+mod bounds;
 mod eval;
 mod lexer;
+mod meter;
 mod methods;
 mod parser;
 mod syntax;
@@ -24,6 +27,9 @@ pub const ADMISSION: &[&str] = &["object", "oldObject", "request"];
 /// What the expressions of admission policies may name.
 pub const POLICY: &[&str] = &["object", "oldObject", "request", "params", "namespaceObject", "variables"];
 
+/// How many characters an expression may have, as cel-go has it.
+const LONGEST: usize = 100_000;
+
 /// A parsed expression.
 #[derive(Debug, Clone)]
 pub struct Program(syntax::Expr);
@@ -34,23 +40,23 @@ impl Program {
     /// # Errors
     /// What is wrong, and where, as cel-go begins it.
     pub fn compile(text: &str, variables: &[&str]) -> Result<Self, String> {
-        let failed = |(line, column, why): (usize, usize, String)| {
+        let failed = |line: i64, column: usize, why: String| {
             format!("compilation failed: ERROR: <input>:{line}:{column}: {why}")
         };
-        let place = |at: usize| {
-            let before = text.get(..at).unwrap_or(text);
-            (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
-        };
-        let tokens = lexer::tokens(text).map_err(|error| {
-            let (line, column) = place(error.at);
-            failed((line, column, format!("Syntax error: {}", error.why)))
-        })?;
-        let expr = parser::parse(&tokens, text.len()).map_err(|error| {
-            let (line, column) = place(error.at);
-            failed((line, column, format!("Syntax error: {}", error.why)))
+        let size = text.chars().count();
+        if size > LONGEST {
+            let why = format!("expression code point size exceeds limit: size: {size}, limit {LONGEST}");
+            return Err(failed(-1, 0, why));
+        }
+        let tokens = lexer::tokens(text);
+        let parsed = tokens.and_then(|tokens| parser::parse(&tokens, text.len()));
+        let (expr, _) = parsed.map_err(|error| {
+            let before = text.get(..error.at).unwrap_or(text);
+            let (line, column) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default());
+            failed(line as i64, column.chars().count() + 1, format!("Syntax error: {}", error.why))
         })?;
         match syntax::undeclared(&expr, variables) {
-            Some(name) => Err(failed((1, 1, format!("undeclared reference to '{name}' (in container '')")))),
+            Some(name) => Err(failed(1, 1, format!("undeclared reference to '{name}' (in container '')"))),
             None => Ok(Self(expr)),
         }
     }

@@ -5,8 +5,12 @@
 use super::lexer::{Error, Kind, Token};
 use super::syntax::{Expr, Literal, Macro, Operator};
 
-/// How deep an expression may nest: the parser and the evaluator recurse.
+/// How deep an expression may nest: the parser recurses.
 const DEEPEST: usize = 100;
+
+/// How high its tree may grow, as cel-go has it: the evaluator and whatever else walks a tree recurse. What stands on the
+/// left of an operator, a selection or a call is a level below it.
+const HIGHEST: usize = 250;
 
 const RESERVED: &[&str] = &[
     "as",
@@ -28,11 +32,12 @@ const RESERVED: &[&str] = &[
     "while",
 ];
 
-pub fn parse(tokens: &[Token], length: usize) -> Result<Expr, Error> {
-    let mut parser = Parser { tokens, at: 0, length, depth: 0 };
+/// The tree, and its height.
+pub fn parse(tokens: &[Token], length: usize) -> Result<(Expr, usize), Error> {
+    let mut parser = Parser { tokens, at: 0, length, depth: 0, height: 0 };
     let expr = parser.conditional()?;
     match parser.peek() {
-        None => Ok(expr),
+        None => Ok((expr, parser.height)),
         Some(_) => Err(parser.unexpected("<EOF>")),
     }
 }
@@ -42,25 +47,28 @@ struct Parser<'a> {
     at: usize,
     length: usize,
     depth: usize,
+    /// Of the highest of what was parsed since it was last set aside.
+    height: usize,
 }
 
 type Parsed = Result<Expr, Error>;
 
-/// The binary operators from the loosest to the tightest.
-const LEVELS: &[&[(&str, Operator)]] = &[
-    &[("||", Operator::Or)],
-    &[("&&", Operator::And)],
-    &[
-        ("==", Operator::Equal),
-        ("!=", Operator::NotEqual),
-        ("<", Operator::Less),
-        ("<=", Operator::LessEqual),
-        (">", Operator::Greater),
-        (">=", Operator::GreaterEqual),
-        ("in", Operator::In),
-    ],
-    &[("+", Operator::Add), ("-", Operator::Subtract)],
-    &[("*", Operator::Multiply), ("/", Operator::Divide), ("%", Operator::Modulo)],
+/// The binary operators and how tightly they bind.
+const OPERATORS: &[(&str, usize, Operator)] = &[
+    ("||", 0, Operator::Or),
+    ("&&", 1, Operator::And),
+    ("==", 2, Operator::Equal),
+    ("!=", 2, Operator::NotEqual),
+    ("<", 2, Operator::Less),
+    ("<=", 2, Operator::LessEqual),
+    (">", 2, Operator::Greater),
+    (">=", 2, Operator::GreaterEqual),
+    ("in", 2, Operator::In),
+    ("+", 3, Operator::Add),
+    ("-", 3, Operator::Subtract),
+    ("*", 4, Operator::Multiply),
+    ("/", 4, Operator::Divide),
+    ("%", 4, Operator::Modulo),
 ];
 
 impl Parser<'_> {
@@ -93,73 +101,119 @@ impl Parser<'_> {
         Error { at, why: format!("mismatched input '{found}' expecting {wanted}") }
     }
 
-    fn nested<T>(&mut self, inner: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
-        if self.depth >= DEEPEST {
-            let at = self.tokens.get(self.at).map_or(self.length, |token| token.at);
-            return Err(Error { at, why: format!("expression recursion limit exceeded: {DEEPEST}") });
-        }
-        self.depth += 1;
-        let result = inner(self);
-        self.depth -= 1;
-        result
+    /// One level more on top of what was parsed.
+    fn link(&mut self) -> Result<(), Error> {
+        self.height += 1;
+        if self.height > HIGHEST { Err(self.too_high(HIGHEST)) } else { Ok(()) }
+    }
+
+    fn too_high(&self, limit: usize) -> Error {
+        let at = self.tokens.get(self.at).map_or(self.length, |token| token.at);
+        Error { at, why: format!("expression recursion limit exceeded: {limit}") }
     }
 
     fn conditional(&mut self) -> Parsed {
-        self.nested(|parser| {
-            let condition = parser.binary(0)?;
-            if !parser.take("?") {
-                return Ok(condition);
-            }
-            let then = parser.binary(0)?;
-            parser.expect(":")?;
-            let otherwise = parser.conditional()?;
-            Ok(Expr::Conditional(condition.into(), then.into(), otherwise.into()))
-        })
+        if self.depth >= DEEPEST {
+            return Err(self.too_high(DEEPEST));
+        }
+        self.depth += 1;
+        let beside = std::mem::take(&mut self.height);
+        let condition = self.binary(0)?;
+        let expr = if self.take("?") { self.alternatives(condition)? } else { condition };
+        self.height = self.height.max(beside);
+        self.depth -= 1;
+        Ok(expr)
     }
 
-    fn binary(&mut self, level: usize) -> Parsed {
-        let Some(operators) = LEVELS.get(level) else { return self.unary() };
-        let mut left = self.binary(level + 1)?;
-        let mut chain = 0;
-        while let Some(operator) = self.operator(operators) {
-            self.at += 1;
-            chain += 1;
-            if chain > 10 * DEEPEST {
-                return Err(self.unexpected("fewer operators"));
+    fn alternatives(&mut self, condition: Expr) -> Parsed {
+        let beside = std::mem::take(&mut self.height);
+        let then = self.binary(0)?;
+        self.height = self.height.max(beside);
+        self.expect(":")?;
+        let otherwise = self.conditional()?;
+        self.link()?;
+        Ok(Expr::Conditional(condition.into(), then.into(), otherwise.into()))
+    }
+
+    /// Operators that bind as tightly as `least` or more.
+    fn binary(&mut self, least: usize) -> Parsed {
+        let mut left = self.unary()?;
+        while let Some((level, operator)) = self.operator().filter(|(level, _)| *level >= least) {
+            if matches!(operator, Operator::And | Operator::Or) {
+                left = self.logical(left, level, operator)?;
+                continue;
             }
+            self.at += 1;
+            let beside = std::mem::take(&mut self.height);
             let right = self.binary(level + 1)?;
+            self.height = self.height.max(beside);
+            self.link()?;
             left = Expr::Binary(operator, left.into(), right.into());
         }
         Ok(left)
     }
 
-    fn operator(&self, operators: &[(&str, Operator)]) -> Option<Operator> {
+    /// A chain of `&&` or of `||`, which may be long: its sides need no order, so the tree is flat, as cel-go's.
+    fn logical(&mut self, first: Expr, level: usize, operator: Operator) -> Parsed {
+        let mut sides = vec![first];
+        while self.operator() == Some((level, operator)) {
+            self.at += 1;
+            let beside = std::mem::take(&mut self.height);
+            sides.push(self.binary(level + 1)?);
+            self.height = self.height.max(beside);
+        }
+        for _ in 0..sides.len().next_power_of_two().ilog2() {
+            self.link()?;
+        }
+        while sides.len() > 1 {
+            let mut pairs = Vec::with_capacity(sides.len() / 2 + 1);
+            let mut rest = sides.into_iter();
+            while let Some(left) = rest.next() {
+                pairs.push(match rest.next() {
+                    Some(right) => Expr::Binary(operator, left.into(), right.into()),
+                    None => left,
+                });
+            }
+            sides = pairs;
+        }
+        sides.pop().ok_or_else(|| self.unexpected("an expression"))
+    }
+
+    fn operator(&self) -> Option<(usize, Operator)> {
         let text = match self.peek()? {
             Kind::Symbol(symbol) => symbol,
             Kind::Ident(name) if name == "in" => "in",
             _ => return None,
         };
-        operators.iter().find(|(symbol, _)| *symbol == text).map(|(_, operator)| *operator)
+        OPERATORS.iter().find(|(symbol, ..)| *symbol == text).map(|(_, level, operator)| (*level, *operator))
     }
 
+    /// Any number of the same sign: two of them are none.
     fn unary(&mut self) -> Parsed {
-        if self.take("!") {
-            return Ok(Expr::Not(self.nested(Self::unary)?.into()));
+        let (mut not, mut minus) = (0, 0);
+        while self.take("!") {
+            not += 1;
         }
-        if self.take("-") {
-            if let Some(Kind::Least) = self.peek() {
-                self.at += 1;
-                return Ok(Expr::Literal(Literal::Int(i64::MIN)));
-            }
-            return Ok(Expr::Negate(self.nested(Self::unary)?.into()));
+        while not == 0 && self.take("-") {
+            minus += 1;
         }
-        self.member()
+        if minus % 2 == 1 && self.peek() == Some(&Kind::Least) {
+            self.at += 1;
+            return Ok(Expr::Literal(Literal::Int(i64::MIN)));
+        }
+        let of = self.member()?;
+        if not % 2 == 0 && minus % 2 == 0 {
+            return Ok(of);
+        }
+        self.link()?;
+        Ok(if minus > 0 { Expr::Negate(of.into()) } else { Expr::Not(of.into()) })
     }
 
     fn member(&mut self) -> Parsed {
         let mut expr = self.primary()?;
         loop {
             if self.take(".") {
+                self.link()?;
                 let optional = self.take("?");
                 let name = self.name()?;
                 expr = match self.is("(") && !optional {
@@ -169,6 +223,7 @@ impl Parser<'_> {
             } else if self.take("[") {
                 let optional = self.take("?");
                 let index = self.conditional()?;
+                self.link()?;
                 self.expect("]")?;
                 expr = Expr::Index(expr.into(), index.into(), optional);
             } else if self.is("{")
@@ -176,6 +231,7 @@ impl Parser<'_> {
             {
                 self.at += 1;
                 expr = self.message(name)?;
+                self.link()?;
             } else {
                 return Ok(expr);
             }
@@ -242,50 +298,23 @@ impl Parser<'_> {
                 self.expect(",")?;
             }
         }
+        self.link()?;
         Ok(arguments)
     }
 
     /// A call on `of`, or one of the macros.
     fn method(&mut self, of: Expr, name: String) -> Parsed {
         let at = self.at;
-        let mut arguments = self.arguments()?;
-        if name == "bind" && matches!(&of, Expr::Ident(cel) if cel == "cel") && arguments.len() == 3 {
-            let [variable, value, rest] =
-                <[Expr; 3]>::try_from(arguments).map_err(|_| self.unexpected("3 arguments"))?;
-            return match variable {
-                Expr::Ident(variable) => Ok(Expr::Bind(variable, value.into(), rest.into())),
-                _ => Err(self.unexpected("IDENTIFIER")),
-            };
-        }
-        let count = arguments.len();
-        let (kind, names) = match (name.as_str(), count) {
-            ("all", 2) => (Macro::All, 1),
-            ("all", 3) => (Macro::All, 2),
-            ("exists", 2) => (Macro::Exists, 1),
-            ("exists", 3) => (Macro::Exists, 2),
-            ("exists_one" | "existsOne", 2) => (Macro::ExistsOne, 1),
-            ("existsOne", 3) => (Macro::ExistsOne, 2),
-            ("map", 2 | 3) => (Macro::Map, 1),
-            ("filter", 2) => (Macro::Filter, 1),
-            _ => return Ok(Expr::Call(Some(of.into()), name, arguments)),
+        let arguments = self.arguments()?;
+        let made = if name == "bind" && matches!(&of, Expr::Ident(cel) if cel == "cel") && arguments.len() == 3 {
+            bind(arguments)
+        } else {
+            comprehension(of, name, arguments)
         };
-        let rest = arguments.split_off(names);
-        let mut variables = Vec::new();
-        for variable in arguments {
-            let Expr::Ident(variable) = variable else {
-                self.at = at;
-                return Err(self.unexpected("IDENTIFIER"));
-            };
-            variables.push(variable);
-        }
-        let mut rest = rest.into_iter();
-        let (first, second) = (rest.next(), rest.next());
-        let (condition, each) = match (first, second) {
-            (Some(condition), Some(each)) => (Some(condition.into()), each),
-            (Some(each), None) => (None, each),
-            _ => return Err(self.unexpected("an expression")),
-        };
-        Ok(Expr::Comprehension(kind, of.into(), variables, condition, each.into()))
+        made.ok_or_else(|| {
+            self.at = at;
+            self.unexpected("IDENTIFIER")
+        })
     }
 
     fn bracketed(&mut self) -> Parsed {
@@ -294,31 +323,41 @@ impl Parser<'_> {
             self.expect(")")?;
             return Ok(inner);
         }
-        if self.take("[") {
-            let mut items = Vec::new();
-            while !self.take("]") {
-                let optional = self.take("?");
-                items.push((self.conditional()?, optional));
-                if !self.is("]") {
-                    self.expect(",")?;
-                }
+        let expr = if self.take("[") {
+            self.list()?
+        } else if self.take("{") {
+            self.map()?
+        } else {
+            return Err(self.unexpected("an expression"));
+        };
+        self.link()?;
+        Ok(expr)
+    }
+
+    fn list(&mut self) -> Parsed {
+        let mut items = Vec::new();
+        while !self.take("]") {
+            let optional = self.take("?");
+            items.push((self.conditional()?, optional));
+            if !self.is("]") {
+                self.expect(",")?;
             }
-            return Ok(Expr::List(items));
         }
-        if self.take("{") {
-            let mut pairs = Vec::new();
-            while !self.take("}") {
-                let optional = self.take("?");
-                let key = self.conditional()?;
-                self.expect(":")?;
-                pairs.push((key, self.conditional()?, optional));
-                if !self.is("}") {
-                    self.expect(",")?;
-                }
+        Ok(Expr::List(items))
+    }
+
+    fn map(&mut self) -> Parsed {
+        let mut pairs = Vec::new();
+        while !self.take("}") {
+            let optional = self.take("?");
+            let key = self.conditional()?;
+            self.expect(":")?;
+            pairs.push((key, self.conditional()?, optional));
+            if !self.is("}") {
+                self.expect(",")?;
             }
-            return Ok(Expr::Map(pairs));
         }
-        Err(self.unexpected("an expression"))
+        Ok(Expr::Map(pairs))
     }
 
     fn message(&mut self, name: String) -> Parsed {
@@ -343,4 +382,32 @@ fn dotted(expr: &Expr) -> Option<String> {
         Expr::Select(of, name, false) => Some(format!("{}.{name}", dotted(of)?)),
         _ => None,
     }
+}
+
+/// `cel.bind(name, value, in)`; none where the first is no name.
+fn bind(arguments: Vec<Expr>) -> Option<Expr> {
+    let [variable, value, rest] = <[Expr; 3]>::try_from(arguments).ok()?;
+    match variable {
+        Expr::Ident(variable) => Some(Expr::Bind(variable, value.into(), rest.into())),
+        _ => None,
+    }
+}
+
+/// A macro over `of`, else a call; none where a macro's variables are no names.
+fn comprehension(of: Expr, name: String, mut arguments: Vec<Expr>) -> Option<Expr> {
+    let (kind, names) = match (name.as_str(), arguments.len()) {
+        ("all", 2) => (Macro::All, 1),
+        ("all", 3) => (Macro::All, 2),
+        ("exists", 2) => (Macro::Exists, 1),
+        ("exists", 3) => (Macro::Exists, 2),
+        ("exists_one" | "existsOne", 2) => (Macro::ExistsOne, 1),
+        ("existsOne", 3) => (Macro::ExistsOne, 2),
+        ("map", 2 | 3) => (Macro::Map, 1),
+        ("filter", 2) => (Macro::Filter, 1),
+        _ => return Some(Expr::Call(Some(of.into()), name, arguments)),
+    };
+    let each = arguments.pop()?;
+    let condition = if arguments.len() > names { arguments.pop() } else { None };
+    let names = arguments.into_iter().map(|it| if let Expr::Ident(name) = it { Some(name) } else { None });
+    Some(Expr::Comprehension(kind, of.into(), names.collect::<Option<_>>()?, condition.map(Into::into), each.into()))
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-fn result(text: &str) -> String {
+pub fn result(text: &str) -> String {
     let object = json!({
         "metadata": {"name": "web", "labels": {"app": "a", "tier": "b"}},
         "spec": {"replicas": 3, "ports": [80, 443], "cpu": "500m"},
@@ -14,7 +14,7 @@ fn result(text: &str) -> String {
         Err(error) => return error,
     };
     match program.run(&[("object", &object)]) {
-        Ok(value) => value.to_json().to_string(),
+        Ok(value) => value.to_json().map_or_else(|error| error, |json| json.to_string()),
         Err(error) => error,
     }
 }

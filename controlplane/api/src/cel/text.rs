@@ -4,11 +4,16 @@
 
 use jiff::SignedDuration;
 
+use super::meter::Meter;
 use super::value::Value;
 
 /// As `string()` has it.
-pub fn shown(value: &Value<'_>) -> String {
-    match value {
+///
+/// # Errors
+/// That it takes more than there is.
+pub fn shown(value: &Value<'_>, meter: &Meter) -> Result<String, String> {
+    meter.take(1 + value.bytes() / 10)?;
+    Ok(match value {
         Value::Null => "null".to_owned(),
         Value::Bool(it) => it.to_string(),
         Value::Int(it) => it.to_string(),
@@ -20,8 +25,8 @@ pub fn shown(value: &Value<'_>) -> String {
         Value::Timestamp(it) => it.to_string(),
         Value::Quantity(it) => it.to_string(),
         Value::Type(name) => (*name).to_owned(),
-        other => other.to_json().to_string(),
-    }
+        other => other.json(meter, 0)?.to_string(),
+    })
 }
 
 fn seconds(duration: SignedDuration) -> String {
@@ -66,8 +71,11 @@ pub fn duration(text: &str) -> Option<SignedDuration> {
     Some(if negative { -total } else { total })
 }
 
+/// More digits than any number has.
+const MOST_DIGITS: usize = 1_000;
+
 /// `"%s has %d".format([a, b])`.
-pub fn format(pattern: &str, arguments: &[Value<'_>]) -> Result<String, String> {
+pub fn format(pattern: &str, arguments: &[Value<'_>], meter: &Meter) -> Result<String, String> {
     let mut arguments = arguments.iter().enumerate();
     let mut out = String::new();
     let mut rest = pattern;
@@ -81,12 +89,16 @@ pub fn format(pattern: &str, arguments: &[Value<'_>]) -> Result<String, String> 
         let end = after.find(|c: char| c.is_ascii_alphabetic()).ok_or("unexpected end of string")?;
         let (precision, verb) = after.split_at(end);
         let precision = precision.strip_prefix('.').and_then(|digits| digits.parse::<usize>().ok()).unwrap_or(6);
+        if precision > MOST_DIGITS {
+            return Err(format!("error while parsing precision: {precision} is more than {MOST_DIGITS}"));
+        }
+        meter.take(1 + precision / 10)?;
         let (at, value) = arguments.next().ok_or_else(|| "index 0 out of range".to_owned())?;
         let wrong = |verb: char| format!("error during formatting: %{verb} does not take argument {at}");
         let verb_letter = verb.chars().next().unwrap_or_default();
         match (verb_letter, value) {
-            ('s', value) => out.push_str(&shown(value)),
-            ('d', Value::Int(_) | Value::Uint(_)) => out.push_str(&shown(value)),
+            ('s', value) => out.push_str(&shown(value, meter)?),
+            ('d', Value::Int(_) | Value::Uint(_)) => out.push_str(&shown(value, meter)?),
             ('f', value) => out.push_str(&format!("{:.precision$}", value.number().ok_or_else(|| wrong('f'))?)),
             ('e', value) => out.push_str(&format!("{:.precision$e}", value.number().ok_or_else(|| wrong('e'))?)),
             ('b', Value::Int(it)) => out.push_str(&format!("{it:b}")),

@@ -9,7 +9,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value as Json};
 
+use super::meter::Meter;
 use crate::quantity::Quantity;
+
+/// What reads JSON again gives up a little deeper than that.
+const DEEPEST_JSON: usize = 120;
 
 #[derive(Debug, Clone)]
 pub enum Value<'a> {
@@ -104,6 +108,24 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub fn is_list(&self) -> bool {
+        matches!(self, Self::List(_) | Self::JsonList(_))
+    }
+
+    /// An element of a list.
+    pub fn at(&self, at: usize) -> Option<Self> {
+        match self {
+            Self::List(items) => items.get(at).cloned(),
+            Self::JsonList(items) => items.get(at).map(Self::of),
+            _ => None,
+        }
+    }
+
+    /// The elements of a list, one after the other.
+    pub fn iter(&self) -> impl Iterator<Item = Self> {
+        (0..).map_while(|at| self.at(at))
+    }
+
     pub fn size(&self) -> Option<usize> {
         match self {
             Self::List(items) => Some(items.len()),
@@ -116,17 +138,33 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// How long text is, bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::String(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
+
     /// What a map has under `key`. `Err` is why nothing has a key here.
-    pub fn get(&self, key: &Self) -> Result<Option<Self>, String> {
+    pub fn get(&self, key: &Self, meter: &Meter) -> Result<Option<Self>, String> {
         match (self, key) {
             (Self::JsonMap(fields), Self::String(name)) => Ok(fields.get(name.as_ref()).map(Self::of)),
             (Self::JsonMap(_), _) => Ok(None),
-            (Self::Map(entries), _) => Ok(entries.iter().find(|(k, _)| k.equals(key)).map(|(_, value)| value.clone())),
+            (Self::Map(entries), _) => {
+                let mut entries = entries.iter();
+                Ok(entries.find(|(known, _)| known.equals(key, meter)).map(|(_, value)| value.clone()))
+            }
             _ => Err(format!("type '{}' does not support field selection", self.type_name())),
         }
     }
 
-    pub fn equals(&self, other: &Self) -> bool {
+    /// Says no where nothing is left of `meter`.
+    pub fn equals(&self, other: &Self, meter: &Meter) -> bool {
+        if !meter.has(1 + self.bytes().min(other.bytes()) / 10) {
+            return false;
+        }
         match (self, other) {
             (Self::Null, Self::Null) => true,
             (Self::Bool(a), Self::Bool(b)) => a == b,
@@ -135,17 +173,20 @@ impl<'a> Value<'a> {
             (Self::Type(a), Self::Type(b)) => a == b,
             (Self::Optional(a), Self::Optional(b)) => match (a, b) {
                 (None, None) => true,
-                (Some(a), Some(b)) => a.equals(b),
+                (Some(a), Some(b)) => a.equals(b, meter),
                 _ => false,
             },
             (Self::List(_) | Self::JsonList(_), Self::List(_) | Self::JsonList(_)) => {
-                let (a, b) = (self.items().unwrap_or_default(), other.items().unwrap_or_default());
-                a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.equals(b))
+                self.size() == other.size() && self.iter().zip(other.iter()).all(|(a, b)| a.equals(&b, meter))
             }
             (Self::Map(_) | Self::JsonMap(_), Self::Map(_) | Self::JsonMap(_)) => {
-                let all = self.entries().unwrap_or_default();
+                let same = |key: &Self, value: &Self| {
+                    let found = other.get(key, meter);
+                    found.is_ok_and(|it| it.is_some_and(|it| it.equals(value, meter)))
+                };
                 self.size() == other.size()
-                    && all.iter().all(|(k, v)| other.get(k).is_ok_and(|it| it.is_some_and(|it| it.equals(v))))
+                    && meter.has(self.size().unwrap_or_default())
+                    && self.entries().unwrap_or_default().iter().all(|(key, value)| same(key, value))
             }
             _ => self.compare(other) == Some(Ordering::Equal),
         }
@@ -185,8 +226,20 @@ impl<'a> Value<'a> {
     }
 
     /// As JSON, which is how others read it. An empty optional is nothing.
-    pub fn to_json(&self) -> Json {
-        match self {
+    ///
+    /// # Errors
+    /// That it is too large: what is small here, sharing its parts, need not be so as JSON. That it nests too deep to be
+    /// read again.
+    pub fn to_json(&self) -> Result<Json, String> {
+        self.json(&Meter::default(), 0)
+    }
+
+    pub(super) fn json(&self, meter: &Meter, depth: usize) -> Result<Json, String> {
+        if depth > DEEPEST_JSON {
+            return Err(format!("the result nests deeper than {DEEPEST_JSON} levels"));
+        }
+        meter.take(1 + self.bytes() / 10)?;
+        Ok(match self {
             Self::Null | Self::Type(_) | Self::Optional(None) => Json::Null,
             Self::Bool(it) => (*it).into(),
             Self::Int(it) => (*it).into(),
@@ -194,15 +247,17 @@ impl<'a> Value<'a> {
             Self::Double(it) => (*it).into(),
             Self::String(text) => text.as_ref().into(),
             Self::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned().into(),
-            Self::List(items) => items.iter().map(Self::to_json).collect(),
-            Self::JsonList(items) => Json::Array(items.to_vec()),
-            Self::Map(entries) => {
-                let entries = entries.iter().map(|(key, value)| (super::text::shown(key), value.to_json()));
-                Json::Object(entries.collect())
+            Self::List(_) | Self::JsonList(_) => {
+                self.iter().map(|item| item.json(meter, depth + 1)).collect::<Result<_, _>>()?
             }
-            Self::JsonMap(fields) => Json::Object((*fields).clone()),
-            Self::Duration(_) | Self::Timestamp(_) | Self::Quantity(_) => super::text::shown(self).into(),
-            Self::Optional(Some(inner)) => inner.to_json(),
-        }
+            Self::Map(_) | Self::JsonMap(_) => {
+                let entry = |(key, value): (Self, Self)| {
+                    Ok::<_, String>((super::text::shown(&key, meter)?, value.json(meter, depth + 1)?))
+                };
+                Json::Object(self.entries().unwrap_or_default().into_iter().map(entry).collect::<Result<_, _>>()?)
+            }
+            Self::Duration(_) | Self::Timestamp(_) | Self::Quantity(_) => super::text::shown(self, meter)?.into(),
+            Self::Optional(Some(inner)) => inner.json(meter, depth + 1)?,
+        })
     }
 }

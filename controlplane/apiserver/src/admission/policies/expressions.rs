@@ -83,7 +83,7 @@ impl Expressions {
     pub fn json(&self, text: &str, known: &Known<'_>) -> Result<Value, String> {
         let program = program(text)?;
         let values = self.with_variables(known);
-        Ok(program.run_with(&values)?.to_json())
+        program.run_with(&values)?.to_json()
     }
 }
 
