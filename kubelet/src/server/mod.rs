@@ -4,6 +4,7 @@
 
 mod access;
 mod answer;
+mod checkpoint;
 mod identity;
 mod logs;
 mod pressure;
@@ -134,6 +135,8 @@ impl Server {
         match route {
             Route::Exec(_) | Route::Attach(_) | Route::PortForward(_) => self.session(request, route).await,
             Route::Run(_) if *request.method() == Method::POST => self.run_command(request.uri(), route).await,
+            Route::Checkpoint(of) if *request.method() == Method::POST => self.checkpoint(request.uri(), &of).await,
+            Route::Checkpoint(_) => answer::text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
             _ if !reading => answer::text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
             Route::ContainerLogs(of) => self.container_logs(request.uri(), &of).await,
             other => self.plain(other).await,

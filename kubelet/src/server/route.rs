@@ -29,6 +29,7 @@ pub enum Route {
     Attach(Place),
     Run(Place),
     PortForward(Place),
+    Checkpoint(Place),
 }
 
 impl Route {
@@ -49,6 +50,9 @@ impl Route {
             ["exec", rest @ ..] => Self::Exec(place(rest)?),
             ["attach", rest @ ..] => Self::Attach(place(rest)?),
             ["run", rest @ ..] => Self::Run(place(rest)?),
+            ["checkpoint", namespace, pod, container] => {
+                Self::Checkpoint(Place { container: (*container).into(), ..pod_place(namespace, pod, None) })
+            }
             ["portForward", namespace, pod] => Self::PortForward(pod_place(namespace, pod, None)),
             ["portForward", namespace, pod, uid] => Self::PortForward(pod_place(namespace, pod, Some(uid))),
             _ => return None,

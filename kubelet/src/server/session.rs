@@ -31,7 +31,7 @@ impl Server {
     }
 
     /// The id of a running container.
-    fn container_id(&self, place: &Place) -> Result<String, Box<Answer>> {
+    pub(super) fn container_id(&self, place: &Place) -> Result<String, Box<Answer>> {
         let pod = self.pod(place)?;
         let status = container_status(&pod, &place.container);
         let running = status.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));

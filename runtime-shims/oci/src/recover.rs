@@ -20,6 +20,7 @@ use crate::state::{Container, Entry, Sandbox};
 /// Puts everything in order. `broken` are folders without a record that can be read.
 pub async fn run(shared: &Arc<Shared>, broken: Vec<PathBuf>) {
     broken.iter().for_each(|dir| discard(dir));
+    go_on(shared);
     let sandboxes = shared.sandboxes.all();
     let each = sandboxes.iter().map(|entry| async move {
         if let Err(error) = take_over(shared, entry).await {
@@ -44,6 +45,16 @@ pub async fn run(shared: &Arc<Shared>, broken: Vec<PathBuf>) {
     let (running, shared) = (sandboxes.len(), shared.clone());
     tracing::info!(sandboxes = running, "the embedded runtime took over what there was");
     tokio::spawn(async move { release(&shared).await });
+}
+
+/// Containers that were held for a checkpoint; CRIU may be at work on them still.
+fn go_on(shared: &Arc<Shared>) {
+    for entry in shared.containers.all() {
+        if container::checkpoint::was_begun(entry.dir()) {
+            let shared = shared.clone();
+            tokio::spawn(async move { container::checkpoint::abandoned(&shared, &entry).await });
+        }
+    }
 }
 
 async fn take_over(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<()> {

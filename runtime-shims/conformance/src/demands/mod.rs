@@ -2,6 +2,7 @@
 //!
 //! Must not know: how tests are run and told.
 
+mod checkpoint;
 mod confinement;
 mod container;
 mod devices;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<&'static Demand> {
     let areas = [
         runtime::DEMANDS,
         status::DEMANDS,
+        checkpoint::DEMANDS,
         events::DEMANDS,
         stats::DEMANDS,
         lists::DEMANDS,

@@ -1,4 +1,4 @@
-//! What the runtime tells of itself and is told: handlers, features, the pods' network, checkpoints.
+//! What the runtime tells of itself and is told: handlers, features, the pods' network.
 //!
 //! Must not know: containers' configuration.
 
@@ -7,7 +7,7 @@ use pintle_cri::v1;
 
 use super::demand;
 use crate::bench::{Bench, Pod};
-use crate::demand::{Demand, Skip, equal, optional};
+use crate::demand::{Demand, Skip, equal};
 
 pub const DEMANDS: &[Demand] = &[
     demand!(
@@ -39,12 +39,6 @@ pub const DEMANDS: &[Demand] = &[
         "runs eight pods at once, each with its container",
         "kubelet: pods start at once",
         many_pods
-    ),
-    demand!(
-        "runtime/checkpoint",
-        "writes a container's checkpoint, where its OCI runtime can",
-        "runtime.v1 CheckpointContainer; KEP-2008",
-        checkpoint
     ),
 ];
 
@@ -115,21 +109,4 @@ async fn many_pods(bench: &Bench) -> anyhow::Result<()> {
         bench.remove_pod(&pod).await
     };
     futures::future::try_join_all((0..8).map(one)).await.map(drop)
-}
-
-async fn checkpoint(bench: &Bench) -> anyhow::Result<()> {
-    let pod = bench.pod().await?;
-    let id = bench.waiting(&pod).await?;
-    let archive = bench.dir()?.join("checkpoint.tar");
-    let location = archive.display().to_string();
-    let request = v1::CheckpointContainerRequest { container_id: id.clone(), location, timeout: 30 };
-    match bench.cri().checkpoint_container(request).await {
-        // CRIU need not be there: then kubelets answer that the runtime cannot
-        Err(status) if status.message().to_lowercase().contains("criu") => {
-            return Err(Skip(format!("the machine has no CRIU: {}", status.message())).into());
-        }
-        answer => optional("CheckpointContainer", answer)?,
-    };
-    ensure!(std::fs::metadata(&archive).is_ok_and(|found| found.len() > 0), "no archive");
-    equal("the state", bench.status(&id).await?.state(), v1::ContainerState::ContainerRunning)
 }

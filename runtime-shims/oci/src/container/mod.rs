@@ -3,6 +3,7 @@
 //! Must not know: how sandboxes are made, gRPC.
 
 pub mod bundle;
+pub mod checkpoint;
 mod commands;
 mod create;
 mod exec;

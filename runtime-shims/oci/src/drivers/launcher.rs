@@ -135,7 +135,7 @@ impl Launcher {
         }
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         // what it would pin after the end of this process, nobody would take away
-        self.output(&command, None, true).await.map(drop)
+        self.output(&command, None, true, LIMIT).await.map(drop)
     }
 
     /// Applies an OCI `LinuxResources` in JSON.
@@ -143,12 +143,48 @@ impl Launcher {
         self.run(&["update", "--resources", "-", id], Some(resources)).await.map(drop)
     }
 
+    /// Pintle's own, which writes no checkpoints.
+    pub fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Whether there is such a command, as far as its own help says.
+    ///
+    /// # Errors
+    /// What it said instead.
+    pub async fn knows(&self, command: &str) -> anyhow::Result<()> {
+        self.run(&[command, "--help"], None).await.map(drop)
+    }
+
+    /// Holds a container's processes where they are.
+    pub async fn pause(&self, id: &str) -> anyhow::Result<()> {
+        self.run(&["pause", id], None).await.map(drop)
+    }
+
+    /// Lets them go on.
+    pub async fn resume(&self, id: &str) -> anyhow::Result<()> {
+        self.run(&["resume", id], None).await.map(drop)
+    }
+
+    /// Has CRIU write a container's processes into `images` and what it says of that into `work`; they live on.
+    pub async fn checkpoint(&self, id: &str, images: &Path, work: &Path, limit: Duration) -> anyhow::Result<()> {
+        let (images, work) = (images.display().to_string(), work.display().to_string());
+        let command = ["checkpoint", "--image-path", &images, "--work-path", &work, "--leave-running", id];
+        self.output(&command, None, false, limit).await.map(drop)
+    }
+
     async fn run(&self, command: &[&str], input: Option<&[u8]>) -> anyhow::Result<Vec<u8>> {
-        self.output(command, input, false).await
+        self.output(command, input, false, LIMIT).await
     }
 
     /// `bound`: it is killed when this process ends.
-    async fn output(&self, command: &[&str], input: Option<&[u8]>, bound: bool) -> anyhow::Result<Vec<u8>> {
+    async fn output(
+        &self,
+        command: &[&str],
+        input: Option<&[u8]>,
+        bound: bool,
+        limit: Duration,
+    ) -> anyhow::Result<Vec<u8>> {
         let what = || format!("{} {}", self.name(), command.join(" "));
         let line = self.line(command.iter().map(OsStr::new));
         let [program, arguments @ ..] = line.as_slice() else { anyhow::bail!("no OCI runtime is named") };
@@ -162,13 +198,14 @@ impl Launcher {
         if let (Some(input), Some(mut stdin)) = (input, running.stdin.take()) {
             stdin.write_all(input).await.with_context(what)?;
         }
-        let done = tokio::time::timeout(LIMIT, running.wait_with_output()).await;
-        let done = done.with_context(|| format!("{} did not end within {LIMIT:?}", what()))?.with_context(what)?;
+        let done = tokio::time::timeout(limit, running.wait_with_output()).await;
+        let done = done.with_context(|| format!("{} did not end within {limit:?}", what()))?.with_context(what)?;
         anyhow::ensure!(done.status.success(), "{}: {}", what(), complaint(&done.stderr));
         Ok(done.stdout)
     }
 
-    fn name(&self) -> String {
+    /// Its program's name.
+    pub fn name(&self) -> String {
         self.argv.first().map_or_else(String::new, |program| {
             Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned()
         })

@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use pintle_cri::v1::runtime_service_server::RuntimeService;
 use pintle_cri::v1::*;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use super::{Answer, Stream, in_parts, lasting, status};
 use crate::error::Error;
-use crate::plan::{filter, lifecycle, show};
+use crate::plan::{filter, show};
 use crate::runtime::Shared;
 use crate::{container, sandbox, stats, streaming};
 
@@ -295,9 +295,12 @@ impl RuntimeService for Service {
         &self,
         request: Request<CheckpointContainerRequest>,
     ) -> Answer<CheckpointContainerResponse> {
-        let entry = self.shared.containers.get(&request.into_inner().container_id).map_err(Error::from)?;
-        lifecycle::must_run(&entry.now())?;
-        Err(Status::unimplemented("the OCI runtime cannot write checkpoints"))
+        let (shared, request) = (self.shared.clone(), request.into_inner());
+        lasting(async move {
+            container::checkpoint::checkpoint(&shared, request).await?;
+            Ok(CheckpointContainerResponse {})
+        })
+        .await
     }
 
     type GetContainerEventsStream = Stream<ContainerEventResponse>;
