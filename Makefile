@@ -8,7 +8,7 @@ PINTLE := $(TARGET)/release/pintle
 # what a build needs; what comes out of it needs nothing
 PACKAGES := build-essential mold protobuf-compiler libseccomp-dev
 # what only the tests need: other runtimes to compare with; images are made from Debian's packages and pulled from its registry
-TEST_PACKAGES := containerd runc nftables iproute2 curl busybox-static nginx-light knot-dnsutils libc-bin docker-registry util-linux bsdutils
+TEST_PACKAGES := containerd runc crun nftables iproute2 curl busybox-static nginx-light knot-dnsutils libc-bin docker-registry util-linux bsdutils
 
 .PHONY: up down reset build test fuzz bench lint packages test-packages install toolchain
 

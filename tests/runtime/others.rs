@@ -1,4 +1,4 @@
-//! Other runtimes beside the machine's: ours over runc, Debian's containerd, ours over containerd's own API.
+//! Other runtimes beside the machine's: ours over runc and crun, Debian's containerd, ours over containerd's own API.
 //!
 //! Must not know: any story.
 
@@ -23,12 +23,12 @@ pub struct Other {
 }
 
 impl Other {
-    /// The embedded runtime with runc in place of the launcher.
-    pub async fn with_runc() -> Self {
-        let dir = folder("with-runc");
-        let runc = installed("runc").display().to_string();
+    /// The embedded runtime with another OCI runtime in place of the launcher.
+    pub async fn with(oci_runtime: &str) -> Self {
+        let dir = folder(&format!("with-{oci_runtime}"));
+        let program = installed(oci_runtime).display().to_string();
         let mut other = Self { socket: dir.join("runtime.sock"), programs: Vec::new() };
-        other.pintle(&dir, &["--oci-runtime", &runc, "--monitors-cgroup", "/others-monitors"]).await;
+        other.pintle(&dir, &["--oci-runtime", &program, "--monitors-cgroup", "/others-monitors"]).await;
         other
     }
 
