@@ -2,7 +2,7 @@
 //!
 //! Must not know: what is asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,6 +13,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use rustls_pki_types::ServerName;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::body::request_body;
@@ -43,17 +44,42 @@ impl Callee<'_> {
     }
 }
 
-/// Posts `body` and reads the JSON that comes back, both within `timeout`. `bundle`: base64 of the certificates that
-/// vouch for the other end. Errors are worded as Go's clients word them.
+/// Which certificates vouch for the other end; what TLS needs of that is made once.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "String")]
+pub struct Trust {
+    /// Base64 of PEM; empty for those that the machine trusts.
+    bundle: String,
+    config: OnceLock<Arc<rustls::ClientConfig>>,
+}
+
+impl From<String> for Trust {
+    fn from(bundle: String) -> Self {
+        Self { bundle, config: OnceLock::new() }
+    }
+}
+
+impl Trust {
+    fn config(&self) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+        if let Some(config) = self.config.get() {
+            return Ok(config.clone());
+        }
+        let bundle = STANDARD.decode(&self.bundle).context("the bundle of certificates is no base64")?;
+        let config = pintle_pki::trusting(&bundle)?;
+        Ok(self.config.get_or_init(|| config).clone())
+    }
+}
+
+/// Posts `body` and reads the JSON that comes back, both within `timeout`. Errors are worded as Go's clients word them.
 pub async fn post(
     server: &Arc<ApiServer>,
     callee: &Callee<'_>,
-    bundle: &str,
+    trust: &Trust,
     body: &Value,
     timeout: Duration,
 ) -> anyhow::Result<Value> {
     let url = format!("{}?timeout={}s", callee.url(), timeout.as_secs());
-    let exchange = exchange(server, callee, &url, bundle, body);
+    let exchange = exchange(server, callee, &url, trust, body);
     match tokio::time::timeout(timeout, exchange).await {
         Ok(answer) => answer.map_err(|error| anyhow::anyhow!("Post {url:?}: {error:#}")),
         Err(_) => Err(anyhow::anyhow!("Post {url:?}: context deadline exceeded")),
@@ -64,7 +90,7 @@ async fn exchange(
     server: &Arc<ApiServer>,
     callee: &Callee<'_>,
     url: &str,
-    bundle: &str,
+    trust: &Trust,
     body: &Value,
 ) -> anyhow::Result<Value> {
     let uri: Uri = url.parse()?;
@@ -74,8 +100,7 @@ async fn exchange(
         Callee::Url(_) => (host.clone(), uri.port_u16().unwrap_or(443)),
     };
     let target = Target { host: address, port: Some(port), transport: Transport::Unverified, path: String::new() };
-    let bundle = STANDARD.decode(bundle).context("the bundle of certificates is no base64")?;
-    let config = pintle_pki::trusting(&bundle)?;
+    let config = trust.config()?;
     let request = request(&uri, body)?;
     let response = connect::secured(&target, config, ServerName::try_from(host)?, request).await?;
     let status = response.status();

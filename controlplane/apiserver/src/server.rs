@@ -11,6 +11,7 @@ use pintle_daemon::metrics::Metrics;
 use pintle_store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Configured;
 use crate::admission::quota::Turns;
 use crate::auth::node::NodeAuthorizer;
 use crate::auth::rbac::Rbac;
@@ -27,6 +28,7 @@ pub struct ApiServer {
     pub config: Config,
     pub(crate) caches: Arc<Caches>,
     pub(crate) custom: Custom,
+    pub(crate) configured: Configured,
     pub(crate) services: Allocators,
     pub(crate) quota_turns: Turns,
     pub(crate) in_flight: InFlight,
@@ -57,6 +59,7 @@ impl ApiServer {
             telemetry: Telemetry::new(metrics),
             config,
             custom: Custom::default(),
+            configured: Configured::default(),
             caches,
             services,
             cancel,

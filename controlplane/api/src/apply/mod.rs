@@ -214,12 +214,32 @@ fn check_config(config: &Value, ty: &'static Type) -> Result<(), Status> {
     if !config["metadata"]["managedFields"].is_null() {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
-    validate::validate(config, ty).map_err(|why| {
-        let (name, namespace) = (crate::object::name(config), crate::object::namespace(config));
-        let message =
-            format!("failed to create typed patch object ({namespace}/{name}; {expected}, Kind={}): {why}", ty.name);
-        Status::new(500, "InternalError", message)
-    })
+    validate::validate(config, ty).map_err(|why| untyped(config, ty, &why))
+}
+
+/// The refusal of a configuration that does not fit its schema.
+fn untyped(config: &Value, ty: &Type, why: &str) -> Status {
+    let (name, namespace, version) = (crate::object::name(config), crate::object::namespace(config), api_version(ty));
+    let kind = ty.name;
+    let message = format!("failed to create typed patch object ({namespace}/{name}; {version}, Kind={kind}): {why}");
+    Status::new(500, "InternalError", message)
+}
+
+/// Refuses a configuration that has fields, by their paths, which its schema does not declare. The schemas of custom
+/// resources are not the types that are known here.
+///
+/// # Errors
+/// As upstream's field manager words it.
+pub fn refuse_undeclared(config: &Value, ty: &Type, fields: &[String]) -> Result<(), Status> {
+    let said = |path: &String| format!(".{path}: field not declared in schema");
+    match fields {
+        [] => Ok(()),
+        [one] => Err(untyped(config, ty, &said(one))),
+        many => {
+            let lines: String = many.iter().map(|path| format!("\n  {}", said(path))).collect();
+            Err(untyped(config, ty, &format!("errors:{lines}")))
+        }
+    }
 }
 
 fn apply_to(

@@ -10,13 +10,14 @@ use super::methods;
 use super::syntax::{Expr, Literal, Macro, Operator, is_namespace};
 use super::text;
 use super::value::Value;
+use super::variables::Known;
 
 type Result<'a> = std::result::Result<Value<'a>, String>;
 
-pub fn run<'a>(expr: &'a Expr, variables: &[(&'a str, Value<'a>)]) -> Result<'a> {
+pub fn run<'a>(expr: &'a Expr, known: &Known<'a>) -> Result<'a> {
     let meter = Meter::default();
-    let eval = Eval { meter: &meter };
-    let value = eval.value(expr, &Scope { names: variables, outer: None })?;
+    let eval = Eval { meter: &meter, known, end: usize::MAX };
+    let value = eval.value(expr, &Scope { names: &known.names, outer: None })?;
     // what compares values stops where nothing is left, with whatever answer
     meter.take(0)?;
     Ok(value)
@@ -36,13 +37,16 @@ impl<'a> Scope<'_, 'a> {
 }
 
 #[derive(Clone, Copy)]
-struct Eval<'m> {
+struct Eval<'m, 'a> {
     meter: &'m Meter,
+    known: &'m Known<'a>,
+    /// Variables from this place on are not there yet.
+    end: usize,
 }
 
 /// `value` recurses as deep as a tree is high: it and what it calls keep little on the stack.
-impl Eval<'_> {
-    fn value<'a>(self, expr: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
+impl<'a> Eval<'_, 'a> {
+    fn value(self, expr: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
         self.meter.take(1)?;
         match expr {
             Expr::Literal(literal) => Ok(of_literal(literal)),
@@ -71,43 +75,67 @@ impl Eval<'_> {
         }
     }
 
-    fn selected<'a>(self, of: &'a Expr, field: &str, optional: bool, scope: &Scope<'_, 'a>) -> Result<'a> {
+    /// A variable, unless it was made already. Whatever reads it, it is over what all expressions are over.
+    fn variable(self, name: &str) -> Option<Result<'a>> {
+        let end = self.end.min(self.known.count());
+        let (at, program) = self.known.variable(name, end)?;
+        if let Some(made) = self.known.made(at) {
+            return Some(made);
+        }
+        let made = Eval { end: at, ..self }.value(&program.expr, &Scope { names: &self.known.names, outer: None });
+        self.known.keep(at, &made);
+        Some(made)
+    }
+
+    fn selected(self, of: &'a Expr, field: &str, optional: bool, scope: &Scope<'_, 'a>) -> Result<'a> {
+        if self.is_variables(of, scope)
+            && let Some(made) = self.variable(field)
+        {
+            return if optional { made.map(|it| Value::Optional(Some(it.into()))) } else { made };
+        }
         let of = self.value(of, scope)?;
         select(&of, field, optional, self.meter)
     }
 
-    fn indexed<'a>(self, of: &'a Expr, index: &'a Expr, optional: bool, scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn indexed(self, of: &'a Expr, index: &'a Expr, optional: bool, scope: &Scope<'_, 'a>) -> Result<'a> {
         let (of, index) = (self.value(of, scope)?, self.value(index, scope)?);
         self::index(&of, &index, optional, self.meter)
     }
 
-    fn has<'a>(self, of: &'a Expr, field: &str, scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn is_variables(self, of: &Expr, scope: &Scope<'_, 'a>) -> bool {
+        matches!(of, Expr::Ident(name) if self.known.is_variables(name) && scope.get(name).is_none())
+    }
+
+    fn has(self, of: &'a Expr, field: &str, scope: &Scope<'_, 'a>) -> Result<'a> {
+        if self.is_variables(of, scope) {
+            return Ok(Value::Bool(self.variable(field).is_some()));
+        }
         let of = self.value(of, scope)?;
         has(&of, field, self.meter).map(Value::Bool)
     }
 
-    fn bound<'a>(self, name: &'a str, value: &'a Expr, rest: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn bound(self, name: &'a str, value: &'a Expr, rest: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
         let value = self.value(value, scope)?;
         self.value(rest, &Scope { names: &[(name, value)], outer: Some(scope) })
     }
 
-    fn not<'a>(self, of: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn not(self, of: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
         match self.value(of, scope)? {
             Value::Bool(it) => Ok(Value::Bool(!it)),
             other => Err(no_overload("!_", &[&other])),
         }
     }
 
-    fn negated<'a>(self, of: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn negated(self, of: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
         negated(&self.value(of, scope)?)
     }
 
-    fn binary<'a>(self, operator: Operator, a: &'a Expr, b: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn binary(self, operator: Operator, a: &'a Expr, b: &'a Expr, scope: &Scope<'_, 'a>) -> Result<'a> {
         let (a, b) = (self.value(a, scope)?, self.value(b, scope)?);
         binary(operator, &a, &b, self.meter)
     }
 
-    fn condition<'a>(self, of: &'a Expr, scope: &Scope<'_, 'a>) -> std::result::Result<bool, String> {
+    fn condition(self, of: &'a Expr, scope: &Scope<'_, 'a>) -> std::result::Result<bool, String> {
         match self.value(of, scope)? {
             Value::Bool(it) => Ok(it),
             other => Err(no_overload("_?_:_", &[&other])),
@@ -115,7 +143,7 @@ impl Eval<'_> {
     }
 
     /// `&&` and `||` know the answer where one side alone decides, even if the other fails.
-    fn logical<'a>(self, a: &'a Expr, b: &'a Expr, decides: bool, scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn logical(self, a: &'a Expr, b: &'a Expr, decides: bool, scope: &Scope<'_, 'a>) -> Result<'a> {
         let a = self.value(a, scope);
         if matches!(a, Ok(Value::Bool(it)) if it == decides) {
             return a;
@@ -129,7 +157,7 @@ impl Eval<'_> {
         }
     }
 
-    fn call<'a>(self, of: Option<&'a Expr>, name: &str, arguments: &'a [Expr], scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn call(self, of: Option<&'a Expr>, name: &str, arguments: &'a [Expr], scope: &Scope<'_, 'a>) -> Result<'a> {
         let mut values = Vec::with_capacity(arguments.len());
         for argument in arguments {
             values.push(self.value(argument, scope)?);
@@ -146,7 +174,7 @@ impl Eval<'_> {
         }
     }
 
-    fn comprehension<'a>(self, over: &'a Expr, each: &Each<'a>, scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn comprehension(self, over: &'a Expr, each: &Each<'a>, scope: &Scope<'_, 'a>) -> Result<'a> {
         let over = self.value(over, scope)?;
         self.meter.take(over.size().unwrap_or_default())?;
         let of_map = over.entries().is_some();
@@ -166,7 +194,7 @@ impl Eval<'_> {
     }
 
     /// One element; the answer where that is known now.
-    fn element<'a>(
+    fn element(
         self,
         each: &Each<'a>,
         bound: &[(&'a str, Value<'a>)],
@@ -194,7 +222,7 @@ impl Eval<'_> {
         Ok(None)
     }
 
-    fn list<'a>(self, items: &'a [(Expr, bool)], scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn list(self, items: &'a [(Expr, bool)], scope: &Scope<'_, 'a>) -> Result<'a> {
         let mut found = Vec::new();
         for (item, optional) in items {
             found.extend(given(self.value(item, scope)?, *optional)?);
@@ -202,7 +230,7 @@ impl Eval<'_> {
         Ok(Value::list(found))
     }
 
-    fn map<'a>(self, pairs: &'a [(Expr, Expr, bool)], scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn map(self, pairs: &'a [(Expr, Expr, bool)], scope: &Scope<'_, 'a>) -> Result<'a> {
         let mut found: Vec<(Value<'a>, Value<'a>)> = Vec::new();
         for (key, value, optional) in pairs {
             let (key, value) = (self.value(key, scope)?, self.value(value, scope)?);
@@ -214,7 +242,7 @@ impl Eval<'_> {
         Ok(Value::Map(found.into()))
     }
 
-    fn message<'a>(self, fields: &'a [(String, Expr, bool)], scope: &Scope<'_, 'a>) -> Result<'a> {
+    fn message(self, fields: &'a [(String, Expr, bool)], scope: &Scope<'_, 'a>) -> Result<'a> {
         let mut found = Vec::new();
         for (name, value, optional) in fields {
             let value = given(self.value(value, scope)?, *optional)?;

@@ -16,10 +16,12 @@ mod syntax;
 mod tests;
 mod text;
 mod value;
+mod variables;
 
 use serde_json::Value as Json;
 
 pub use value::Value;
+pub use variables::{Known, Variables};
 
 /// What the expressions of admission may name.
 pub const ADMISSION: &[&str] = &["object", "oldObject", "request"];
@@ -32,7 +34,12 @@ const LONGEST: usize = 100_000;
 
 /// A parsed expression.
 #[derive(Debug, Clone)]
-pub struct Program(syntax::Expr);
+pub struct Program {
+    expr: syntax::Expr,
+    height: usize,
+    /// The fields of `variables` that it reads.
+    reads: Vec<String>,
+}
 
 impl Program {
     /// Parses `text`, which may name `variables` and nothing else.
@@ -50,14 +57,14 @@ impl Program {
         }
         let tokens = lexer::tokens(text);
         let parsed = tokens.and_then(|tokens| parser::parse(&tokens, text.len()));
-        let (expr, _) = parsed.map_err(|error| {
+        let tree = parsed.map_err(|error| {
             let before = text.get(..error.at).unwrap_or(text);
             let (line, column) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default());
             failed(line as i64, column.chars().count() + 1, format!("Syntax error: {}", error.why))
         })?;
-        match syntax::undeclared(&expr, variables) {
+        match syntax::undeclared(&tree.expr, variables) {
             Some(name) => Err(failed(1, 1, format!("undeclared reference to '{name}' (in container '')"))),
-            None => Ok(Self(expr)),
+            None => Ok(Self { expr: tree.expr, height: tree.height, reads: tree.reads }),
         }
     }
 
@@ -72,6 +79,11 @@ impl Program {
 
     /// As [`Program::run`], with values that expressions made.
     pub fn run_with<'a>(&'a self, variables: &[(&'a str, Value<'a>)]) -> Result<Value<'a>, String> {
-        eval::run(&self.0, variables)
+        self.run_over(&Known::new(variables.to_vec(), None))
+    }
+
+    /// As [`Program::run`], where some of the names are expressions themselves.
+    pub fn run_over<'a>(&'a self, known: &Known<'a>) -> Result<Value<'a>, String> {
+        eval::run(&self.expr, known)
     }
 }

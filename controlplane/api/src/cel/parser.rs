@@ -10,7 +10,7 @@ const DEEPEST: usize = 100;
 
 /// How high its tree may grow, as cel-go has it: the evaluator and whatever else walks a tree recurse. What stands on the
 /// left of an operator, a selection or a call is a level below it.
-const HIGHEST: usize = 250;
+pub const HIGHEST: usize = 250;
 
 const RESERVED: &[&str] = &[
     "as",
@@ -32,12 +32,19 @@ const RESERVED: &[&str] = &[
     "while",
 ];
 
-/// The tree, and its height.
-pub fn parse(tokens: &[Token], length: usize) -> Result<(Expr, usize), Error> {
-    let mut parser = Parser { tokens, at: 0, length, depth: 0, height: 0 };
+/// What was parsed.
+pub struct Tree {
+    pub expr: Expr,
+    pub height: usize,
+    /// The fields of `variables` that it reads.
+    pub reads: Vec<String>,
+}
+
+pub fn parse(tokens: &[Token], length: usize) -> Result<Tree, Error> {
+    let mut parser = Parser { tokens, at: 0, length, depth: 0, height: 0, reads: Vec::new() };
     let expr = parser.conditional()?;
     match parser.peek() {
-        None => Ok((expr, parser.height)),
+        None => Ok(Tree { expr, height: parser.height, reads: parser.reads }),
         Some(_) => Err(parser.unexpected("<EOF>")),
     }
 }
@@ -49,6 +56,7 @@ struct Parser<'a> {
     depth: usize,
     /// Of the highest of what was parsed since it was last set aside.
     height: usize,
+    reads: Vec<String>,
 }
 
 type Parsed = Result<Expr, Error>;
@@ -216,6 +224,9 @@ impl Parser<'_> {
                 self.link()?;
                 let optional = self.take("?");
                 let name = self.name()?;
+                if matches!(&expr, Expr::Ident(of) if of == "variables") {
+                    self.reads.push(name.clone());
+                }
                 expr = match self.is("(") && !optional {
                     true => self.method(expr, name)?,
                     false => Expr::Select(expr.into(), name, optional),

@@ -125,7 +125,7 @@ fn check_schema(schema: &Value, path: &Path, errors: &mut Errors) {
         let (text, at) = (rule["rule"].as_str().unwrap_or_default(), path.child("x-kubernetes-validations").index(at));
         if text.trim().is_empty() {
             errors.push(Error::required(&at.child("rule"), "rule is not specified"));
-        } else if let Err(why) = cel::Program::compile(text, &["self", "oldSelf"]) {
+        } else if let Err(why) = cel::Program::compile(text, super::validate::RULE) {
             errors.push(Error::invalid(&at.child("rule"), text, why));
         }
     }

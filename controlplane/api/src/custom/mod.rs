@@ -34,6 +34,7 @@ pub struct Resource {
     pub list_kind: String,
     /// `openAPIV3Schema`; empty where there is none.
     schema: Value,
+    compiled: validate::Compiled,
     /// `additionalPrinterColumns`.
     columns: Vec<Value>,
     /// As field selectors name them: `spec.host`.
@@ -117,6 +118,7 @@ fn row(spec: &Value, version: &Value, storage: &str) -> Kind {
     let resource = Resource {
         list_kind: text(&names["listKind"]),
         schema: version["schema"]["openAPIV3Schema"].clone(),
+        compiled: validate::Compiled::of(&version["schema"]["openAPIV3Schema"]),
         columns: version["additionalPrinterColumns"].as_array().cloned().unwrap_or_default(),
         selectable: selectable.leak(),
         scale: below["scale"].clone(),
@@ -154,6 +156,16 @@ impl Resource {
         Ok(schema::prune(object, &self.schema))
     }
 
+    /// The paths of what is in an applied configuration and not in the schema.
+    pub fn undeclared(&self, config: &Value) -> Vec<String> {
+        let mut found = schema::prune(&mut config.clone(), &self.schema);
+        let known = facts::type_named("meta/v1", "ObjectMeta");
+        let fields = config["metadata"].as_object().into_iter().flatten();
+        let unknown = fields.filter(|(name, _)| known.is_some_and(|ty| ty.field(name).is_none()));
+        found.extend(unknown.map(|(name, _)| format!("metadata.{name}")));
+        found
+    }
+
     /// Fills in what the schema has defaults for.
     pub fn fill(&self, object: &mut Value) {
         schema::fill(object, &self.schema);
@@ -162,7 +174,7 @@ impl Resource {
     /// What is wrong with an object, or with its change.
     pub fn check(&self, object: &Value, old: Option<&Value>) -> Errors {
         let mut errors = Errors::new();
-        validate::check(object, old, &self.schema, &Path::default(), &mut errors);
+        validate::check(object, old, &self.schema, &self.compiled, &Path::default(), &mut errors);
         errors
     }
 

@@ -33,8 +33,10 @@ pub fn definitions(kind: &Kind, refer: &dyn Fn(&str) -> Value, v2: bool) -> Map<
     if resource.schema.is_object() && !open {
         let text = "Standard object's metadata.";
         let metadata = refer(&format!("{META}.ObjectMeta"));
-        schema["properties"]["apiVersion"] = json!({ "type": "string" });
-        schema["properties"]["kind"] = json!({ "type": "string" });
+        for field in ["apiVersion", "kind"] {
+            let description = crate::openapi::descriptions::of_shared(field).unwrap_or_default();
+            schema["properties"][field] = json!({ "type": "string", "description": description });
+        }
         schema["properties"]["metadata"] =
             if v2 { metadata } else { json!({ "description": text, "allOf": [metadata] }) };
     }

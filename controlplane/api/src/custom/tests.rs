@@ -119,3 +119,16 @@ fn whatever_a_custom_resource_holds_can_be_applied() {
     let owned = &applied["metadata"]["managedFields"][0];
     assert_eq!((&owned["apiVersion"], &owned["fieldsV1"]["f:spec"]["f:ports"]), (&json!("example.com/v1"), &json!({})));
 }
+
+#[test]
+fn an_applied_configuration_has_no_fields_that_nobody_declared() {
+    let config = json!({ "apiVersion": "example.com/v1", "kind": "Foo", "metadata": { "name": "a", "odd": 1 },
+        "unknownField": "x" });
+    let undeclared = resource().undeclared(&config);
+    let error = crate::apply::refuse_undeclared(&config, resource().ty, &undeclared).unwrap_err();
+    assert_eq!(
+        error.message,
+        "failed to create typed patch object (/a; example.com/v1, Kind=Foo): errors:\n  \
+         .unknownField: field not declared in schema\n  .metadata.odd: field not declared in schema"
+    );
+}

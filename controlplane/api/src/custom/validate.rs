@@ -3,6 +3,9 @@
 //!
 //! Must not know: where schemas come from.
 
+use std::collections::HashMap;
+use std::fmt;
+
 use regex::Regex;
 use serde_json::Value;
 
@@ -12,7 +15,61 @@ use crate::field::{Error, Errors, Path};
 /// What one object is told at most.
 const MOST: usize = 100;
 
-pub fn check(value: &Value, old: Option<&Value>, schema: &Value, path: &Path, errors: &mut Errors) {
+/// The expressions and patterns of a schema by their text, compiled once.
+#[derive(Default)]
+pub struct Compiled {
+    programs: HashMap<String, Result<cel::Program, String>>,
+    patterns: HashMap<String, Option<Regex>>,
+}
+
+impl fmt::Debug for Compiled {
+    /// Nothing that the schema does not say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Compiled")
+    }
+}
+
+/// What rules may name.
+pub const RULE: &[&str] = &["self", "oldSelf"];
+
+impl Compiled {
+    pub fn of(schema: &Value) -> Self {
+        let mut compiled = Self::default();
+        compiled.walk(schema);
+        compiled
+    }
+
+    /// Wherever in a schema something is called a rule or a pattern: what is none is never looked up.
+    fn walk(&mut self, schema: &Value) {
+        match schema {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    match (name.as_str(), value) {
+                        ("rule" | "messageExpression", Value::String(text)) => {
+                            self.programs.insert(text.clone(), cel::Program::compile(text, RULE));
+                        }
+                        ("pattern", Value::String(text)) => {
+                            self.patterns.insert(text.clone(), Regex::new(text).ok());
+                        }
+                        _ => self.walk(value),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.walk(item)),
+            _ => {}
+        }
+    }
+
+    fn program(&self, text: &str) -> Result<&cel::Program, String> {
+        self.programs.get(text).map_or_else(|| Err("not compiled".to_owned()), |it| it.as_ref().map_err(Clone::clone))
+    }
+
+    fn matches(&self, pattern: &str, text: &str) -> bool {
+        self.patterns.get(pattern).and_then(Option::as_ref).is_some_and(|regex| regex.is_match(text))
+    }
+}
+
+pub fn check(value: &Value, old: Option<&Value>, schema: &Value, made: &Compiled, path: &Path, errors: &mut Errors) {
     if errors.len() >= MOST || !schema.is_object() {
         return;
     }
@@ -24,14 +81,14 @@ pub fn check(value: &Value, old: Option<&Value>, schema: &Value, path: &Path, er
     }
     among(value, schema, path, errors);
     match value {
-        Value::Object(_) => object(value, old, schema, path, errors),
-        Value::Array(items) => list(items, old, schema, path, errors),
-        Value::String(text) => string(text, schema, path, errors),
+        Value::Object(_) => object(value, old, schema, made, path, errors),
+        Value::Array(items) => list(items, old, schema, made, path, errors),
+        Value::String(text) => string(text, schema, made, path, errors),
         Value::Number(_) => number(value, schema, path, errors),
         _ => {}
     }
-    junctors(value, schema, path, errors);
-    rules(value, old, schema, path, errors);
+    junctors(value, schema, made, path, errors);
+    rules(value, old, schema, made, path, errors);
 }
 
 fn type_of(value: &Value) -> &'static str {
@@ -81,7 +138,7 @@ fn among(value: &Value, schema: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn object(value: &Value, old: Option<&Value>, schema: &Value, path: &Path, errors: &mut Errors) {
+fn object(value: &Value, old: Option<&Value>, schema: &Value, made: &Compiled, path: &Path, errors: &mut Errors) {
     let Some(fields) = value.as_object() else { return };
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if !fields.contains_key(name) {
@@ -92,16 +149,16 @@ fn object(value: &Value, old: Option<&Value>, schema: &Value, path: &Path, error
     for (name, field) in fields {
         let before = old.and_then(|old| old.get(name));
         match schema["properties"].get(name) {
-            Some(known) => check(field, before, known, &path.child(name), errors),
+            Some(known) => check(field, before, known, made, &path.child(name), errors),
             None if schema["additionalProperties"].is_object() => {
-                check(field, before, &schema["additionalProperties"], &path.child(name), errors);
+                check(field, before, &schema["additionalProperties"], made, &path.child(name), errors);
             }
             None => {}
         }
     }
 }
 
-fn list(items: &[Value], old: Option<&Value>, schema: &Value, path: &Path, errors: &mut Errors) {
+fn list(items: &[Value], old: Option<&Value>, schema: &Value, made: &Compiled, path: &Path, errors: &mut Errors) {
     bounded(items.len(), schema, ("minItems", "maxItems"), "items", path, errors);
     let keys: Vec<&str> =
         schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -117,7 +174,7 @@ fn list(items: &[Value], old: Option<&Value>, schema: &Value, path: &Path, error
         // an item of a map is followed by its keys, which its place does not tell
         let before = old.and_then(Value::as_array).filter(|_| !keys.is_empty());
         let before = before.and_then(|old| old.iter().find(|other| key(other) == key(item)));
-        check(item, before, &schema["items"], &path.index(at), errors);
+        check(item, before, &schema["items"], made, &path.index(at), errors);
     }
 }
 
@@ -132,7 +189,7 @@ fn bounded(count: usize, schema: &Value, (least, most): (&str, &str), what: &str
     }
 }
 
-fn string(text: &str, schema: &Value, path: &Path, errors: &mut Errors) {
+fn string(text: &str, schema: &Value, made: &Compiled, path: &Path, errors: &mut Errors) {
     let length = text.chars().count() as u64;
     let at = path.as_str();
     if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
@@ -142,7 +199,7 @@ fn string(text: &str, schema: &Value, path: &Path, errors: &mut Errors) {
         errors.push(Error::invalid(path, text, format!("{at} in body should be at least {least} chars long")));
     }
     if let Some(pattern) = schema["pattern"].as_str()
-        && !Regex::new(pattern).is_ok_and(|regex| regex.is_match(text))
+        && !made.matches(pattern, text)
     {
         errors.push(Error::invalid(path, text, format!("{at} in body should match '{pattern}'")));
     }
@@ -189,10 +246,10 @@ fn number(value: &Value, schema: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn junctors(value: &Value, schema: &Value, path: &Path, errors: &mut Errors) {
+fn junctors(value: &Value, schema: &Value, made: &Compiled, path: &Path, errors: &mut Errors) {
     let fits = |schema: &Value| {
         let mut inner = Errors::new();
-        check(value, None, schema, path, &mut inner);
+        check(value, None, schema, made, path, &mut inner);
         inner.is_empty()
     };
     let all = |field: &str| schema[field].as_array().into_iter().flatten();
@@ -213,7 +270,7 @@ fn junctors(value: &Value, schema: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// `x-kubernetes-validations`. A rule about the change is not asked where there was nothing before.
-fn rules(value: &Value, old: Option<&Value>, schema: &Value, path: &Path, errors: &mut Errors) {
+fn rules(value: &Value, old: Option<&Value>, schema: &Value, made: &Compiled, path: &Path, errors: &mut Errors) {
     for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
         let text = rule["rule"].as_str().unwrap_or_default();
         let about_change = text.contains("oldSelf");
@@ -226,11 +283,10 @@ fn rules(value: &Value, old: Option<&Value>, schema: &Value, path: &Path, errors
             (old, false) => cel::Value::of(old.unwrap_or(&Value::Null)),
         };
         let known = [("self", cel::Value::of(value)), ("oldSelf", before)];
-        let program = cel::Program::compile(text, &["self", "oldSelf"]);
-        let held = program.as_ref().map_err(Clone::clone).and_then(|it| it.run_with(&known).map(|it| it.as_bool()));
+        let held = made.program(text).and_then(|it| it.run_with(&known).map(|it| it.as_bool()));
         let said = match held {
             Ok(Some(true)) => continue,
-            Ok(_) => message(rule, &known),
+            Ok(_) => message(rule, &known, made),
             Err(error) => format!("rule evaluation error: {error}"),
         };
         let at = rule["fieldPath"].as_str().unwrap_or_default();
@@ -240,9 +296,9 @@ fn rules(value: &Value, old: Option<&Value>, schema: &Value, path: &Path, errors
     }
 }
 
-fn message<'a>(rule: &'a Value, known: &[(&'a str, cel::Value<'a>)]) -> String {
+fn message<'a>(rule: &'a Value, known: &[(&'a str, cel::Value<'a>)], made: &'a Compiled) -> String {
     if let Some(expression) = rule["messageExpression"].as_str()
-        && let Ok(program) = cel::Program::compile(expression, &["self", "oldSelf"])
+        && let Ok(program) = made.program(expression)
         && let Some(text) = program.run_with(known).ok().and_then(|it| it.as_str().map(str::to_owned))
         && !text.trim().is_empty()
     {

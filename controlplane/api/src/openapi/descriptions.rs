@@ -13,8 +13,12 @@ pub(super) fn of_type(ty: &Type) -> Option<&'static str> {
 /// A sentence about a field of a type.
 pub(super) fn of_field(ty: &Type, field: &str) -> Option<&'static str> {
     let of_type = FIELDS.iter().find(|(owner, name, _)| *owner == ty.name && *name == field);
-    let shared = || SHARED.iter().find(|(name, _)| *name == field).filter(|_| ty.kind).map(|(_, text)| *text);
-    of_type.map(|(_, _, text)| *text).or_else(shared)
+    of_type.map(|(_, _, text)| *text).or_else(|| of_shared(field).filter(|_| ty.kind))
+}
+
+/// A sentence about a field that objects of all kinds have.
+pub(crate) fn of_shared(field: &str) -> Option<&'static str> {
+    SHARED.iter().find(|(name, _)| *name == field).map(|(_, text)| *text)
 }
 
 const TYPES: &[(&str, &str, &str)] = &[
@@ -54,7 +58,7 @@ const TYPES: &[(&str, &str, &str)] = &[
 ];
 
 const SHARED: &[(&str, &str)] = &[
-    ("apiVersion", "Group and version of this object's schema."),
+    ("apiVersion", "APIVersion defines the group and version of the schema that this object has."),
     ("kind", "What kind of object this is."),
     ("metadata", "Name, identity, labels and owners."),
     ("spec", "What is wanted."),
@@ -70,7 +74,7 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("ObjectMeta", "uid", "Tells this object from all others, also from later ones of the same name."),
     ("ObjectMeta", "resourceVersion", "Changes with each write; guards against overwriting what others wrote."),
     ("ObjectMeta", "generation", "Counts changes of what is wanted."),
-    ("ObjectMeta", "creationTimestamp", "When the object was created."),
+    ("ObjectMeta", "creationTimestamp", "CreationTimestamp is a timestamp of when the object was created."),
     ("ObjectMeta", "deletionTimestamp", "When the object is to be gone; set when its deletion was asked for."),
     ("ObjectMeta", "finalizers", "Who must agree before the object goes."),
     ("ObjectMeta", "ownerReferences", "Objects this one depends on; it is deleted when all are gone."),

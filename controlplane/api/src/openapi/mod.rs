@@ -5,7 +5,7 @@
 //!
 //! Must not know: aggregated APIs, whose documents others add.
 
-mod descriptions;
+pub(crate) mod descriptions;
 pub mod gnostic;
 mod operations;
 mod paths;

@@ -68,35 +68,37 @@ fn conditions(conditions: &[admission::MatchCondition], path: &Path, errors: &mu
     }
 }
 
-/// What policies of both types have in common.
+/// What policies of both types have in common; answers their variables.
 macro_rules! check_policy {
-    ($spec:expr, $errors:expr) => {
-        let path = Path::new("spec");
+    ($spec:expr, $errors:expr) => {{
+        let (path, mut known) = (Path::new("spec"), cel::Variables::default());
         for (i, variable) in $spec.variables.iter().flatten().enumerate() {
             let at = path.child("variables").index(i).child("expression");
-            expression(&variable.expression, cel::POLICY, &at, $errors);
+            compiles(&variable.expression, &at, $errors, |text| known.add(&variable.name, text, cel::POLICY));
         }
         for (i, condition) in $spec.match_conditions.iter().flatten().enumerate() {
             let at = path.child("matchConditions").index(i).child("expression");
-            expression(&condition.expression, cel::POLICY, &at, $errors);
+            over(&known, &condition.expression, &at, $errors);
         }
-    };
+        known
+    }};
 }
 
 pub(crate) fn validating_policy(it: &admission::ValidatingAdmissionPolicy, errors: &mut Errors) {
     let (Some(spec), path) = (&it.spec, Path::new("spec")) else { return };
+    let known = check_policy!(spec, errors);
     for (i, validation) in spec.validations.iter().flatten().enumerate() {
         let at = path.child("validations").index(i);
-        expression(&validation.expression, cel::POLICY, &at.child("expression"), errors);
+        over(&known, &validation.expression, &at.child("expression"), errors);
         if let Some(text) = validation.message_expression.as_deref().filter(|it| !it.is_empty()) {
-            expression(text, cel::POLICY, &at.child("messageExpression"), errors);
+            over(&known, text, &at.child("messageExpression"), errors);
         }
     }
-    check_policy!(spec, errors);
 }
 
 pub(crate) fn mutating_policy(it: &admission::MutatingAdmissionPolicy, errors: &mut Errors) {
     let (Some(spec), path) = (&it.spec, Path::new("spec")) else { return };
+    let known = check_policy!(spec, errors);
     for (i, mutation) in spec.mutations.iter().flatten().enumerate() {
         let at = path.child("mutations").index(i);
         let both = [
@@ -105,17 +107,24 @@ pub(crate) fn mutating_policy(it: &admission::MutatingAdmissionPolicy, errors: &
         ];
         for (field, text) in both {
             if let Some(text) = text {
-                expression(text, cel::POLICY, &at.child(field).child("expression"), errors);
+                over(&known, text, &at.child(field).child("expression"), errors);
             }
         }
     }
-    check_policy!(spec, errors);
+}
+
+fn over(known: &cel::Variables, text: &str, path: &Path, errors: &mut Errors) {
+    compiles(text, path, errors, |text| known.program(text, cel::POLICY).map(drop));
 }
 
 fn expression(text: &str, variables: &[&str], path: &Path, errors: &mut Errors) {
+    compiles(text, path, errors, |text| cel::Program::compile(text, variables).map(drop));
+}
+
+fn compiles(text: &str, path: &Path, errors: &mut Errors, compile: impl FnOnce(&str) -> Result<(), String>) {
     if text.trim().is_empty() {
         errors.push(Error::required(path, ""));
-    } else if let Err(why) = cel::Program::compile(text, variables) {
+    } else if let Err(why) = compile(text) {
         errors.push(Error::invalid(path, text, why));
     }
 }

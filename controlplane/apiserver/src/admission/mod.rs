@@ -6,6 +6,7 @@ mod certificates;
 mod escalation;
 mod ingress_class;
 mod limit_ranger;
+mod made;
 mod namespace_lifecycle;
 pub(crate) mod node_restriction;
 mod nodes;
@@ -29,6 +30,7 @@ use serde_json::Value;
 use crate::auth::UserInfo;
 use crate::call::Warnings;
 use crate::server::ApiServer;
+pub(crate) use made::Configured;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {

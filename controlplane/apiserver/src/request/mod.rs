@@ -5,6 +5,7 @@
 pub mod decode;
 pub mod info;
 pub mod query;
+pub mod twice;
 
 pub use info::RequestInfo;
 pub use query::{DeleteOptions, FieldValidation, ListOptions, Query, WriteOptions};

@@ -15,7 +15,7 @@ use super::write;
 use crate::body::RequestBody;
 use crate::call::{Call, Reply};
 use crate::negotiate;
-use crate::request::{FieldValidation, WriteOptions, decode};
+use crate::request::{FieldValidation, WriteOptions, decode, twice};
 use crate::rules::delete::rfc3339;
 use crate::rules::write as rules;
 use crate::server::ApiServer;
@@ -68,7 +68,9 @@ async fn apply(server: &Arc<ApiServer>, call: &Call, options: &WriteOptions, byt
     let ty = write::managed_type(call).ok_or_else(|| negotiate::unsupported(TYPES))?;
     let config: Value = serde_yaml_ng::from_slice(bytes)
         .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
-    write::check_fields(call, &write::unknown(call, &config), options.field_validation)?;
+    let undeclared = call.kind.custom.map(|it| it.undeclared(&config)).unwrap_or_default();
+    pintle_api::apply::refuse_undeclared(&config, ty, &undeclared)?;
+    check_twice(call, bytes, options.field_validation)?;
     let now = rfc3339(Timestamp::now());
     let writer = write::writer(call, &options.field_manager, &now);
     let force = options.force == Some(true);
@@ -87,6 +89,17 @@ async fn apply(server: &Arc<ApiServer>, call: &Call, options: &WriteOptions, byt
     }
     crate::access::may_create(server, call)?;
     super::create::create_applied(server, call, make(None)?, options).await
+}
+
+/// Says which key of the YAML is there twice, as loud as the client asked for.
+fn check_twice(call: &Call, bytes: &[u8], validation: FieldValidation) -> Result<(), Status> {
+    let Err(why) = twice::refuse_twice(bytes) else { return Ok(()) };
+    match validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => call.warnings.add(why),
+        FieldValidation::Strict => return Err(Status::bad_request(format!("error strict decoding YAML: {why}"))),
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy)]

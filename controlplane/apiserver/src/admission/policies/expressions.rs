@@ -2,19 +2,19 @@
 //!
 //! Must not know: where policies and objects come from.
 
-use pintle_api::cel::{self, Program, Value as Cel};
+use pintle_api::cel::{self, Known, Program, Value as Cel, Variables};
 use serde_json::Value;
 
 /// The names and values that expressions are over.
-pub type Known<'a> = [(&'static str, &'a Value); 5];
+pub type Values<'a> = [(&'static str, &'a Value); 5];
 
+/// Compiled once per version of a policy.
 pub struct Expressions {
-    variables: Vec<(String, Program)>,
+    variables: Variables,
     conditions: Vec<Program>,
-}
-
-fn program(text: &str) -> Result<Program, String> {
-    Program::compile(text, cel::POLICY)
+    /// Those of `validations`, each with its message's.
+    validations: Vec<(Program, Option<Program>)>,
+    mutations: Vec<Program>,
 }
 
 impl Expressions {
@@ -24,38 +24,43 @@ impl Expressions {
     /// What does not compile. It was checked when the policy was written.
     pub fn compile(spec: &Value) -> Result<Self, String> {
         let list = |field: &str| spec[field].as_array().into_iter().flatten();
-        let text = |value: &Value| value["expression"].as_str().unwrap_or_default().to_owned();
-        let variable = |it: &Value| {
-            let name = it["name"].as_str().unwrap_or_default().to_owned();
-            Ok((name, program(&text(it))?))
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut variables = Variables::default();
+        for it in list("variables") {
+            variables.add(&text(&it["name"]), &text(&it["expression"]), cel::POLICY)?;
+        }
+        let program = |value: &Value| variables.program(&text(value), cel::POLICY);
+        let validation = |it: &Value| Ok((program(&it["expression"])?, program(&it["messageExpression"]).ok()));
+        let mutation = |it: &Value| {
+            let field = if it["patchType"] == "JSONPatch" { "jsonPatch" } else { "applyConfiguration" };
+            program(&it[field]["expression"])
         };
         Ok(Self {
-            variables: list("variables").map(variable).collect::<Result<_, String>>()?,
-            conditions: list("matchConditions").map(|it| program(&text(it))).collect::<Result<_, String>>()?,
+            conditions: list("matchConditions").map(|it| program(&it["expression"])).collect::<Result<_, String>>()?,
+            validations: list("validations").map(validation).collect::<Result<_, String>>()?,
+            mutations: list("mutations").map(mutation).collect::<Result<_, String>>()?,
+            variables,
         })
     }
 
-    /// The variables, each over those before it. One that fails is missing, and so is an error where it is used.
-    fn with_variables<'a>(&'a self, known: &Known<'a>) -> Vec<(&'a str, Cel<'a>)> {
-        let mut values: Vec<(&str, Cel<'a>)> = known.iter().map(|(name, json)| (*name, Cel::of(json))).collect();
-        let mut made: Vec<(Cel<'a>, Cel<'a>)> = Vec::new();
-        values.push(("variables", Cel::Map(made.clone().into())));
-        for (name, program) in &self.variables {
-            if let Ok(value) = program.run_with(&values) {
-                made.push((Cel::text(name.as_str()), value));
-                values.pop();
-                values.push(("variables", Cel::Map(made.clone().into())));
-            }
-        }
-        values
+    /// For one evaluation: variables are reckoned once in it.
+    pub fn over<'a>(&'a self, values: &Values<'a>) -> Evaluation<'a> {
+        let names = values.iter().map(|(name, json)| (*name, Cel::of(json))).collect();
+        Evaluation { expressions: self, known: Known::new(names, Some(&self.variables)) }
     }
+}
 
+pub struct Evaluation<'a> {
+    expressions: &'a Expressions,
+    known: Known<'a>,
+}
+
+impl Evaluation<'_> {
     /// Whether all match conditions hold: one that does not decides, whatever becomes of the others.
-    pub fn conditions_hold(&self, known: &Known<'_>) -> Result<bool, String> {
-        let values = self.with_variables(known);
+    pub fn conditions_hold(&self) -> Result<bool, String> {
         let mut failed = None;
-        for condition in &self.conditions {
-            match condition.run_with(&values).map(|value| value.as_bool()) {
+        for condition in &self.expressions.conditions {
+            match condition.run_over(&self.known).map(|value| value.as_bool()) {
                 Ok(Some(true)) => {}
                 Ok(Some(false)) => return Ok(false),
                 Ok(None) => failed = Some("match condition is not true or false".to_owned()),
@@ -65,25 +70,24 @@ impl Expressions {
         failed.map_or(Ok(true), Err)
     }
 
-    pub fn truth(&self, text: &str, known: &Known<'_>) -> Result<bool, String> {
-        let program = program(text)?;
-        let values = self.with_variables(known);
-        let value = program.run_with(&values)?;
+    /// Whether a validation holds, by its place.
+    pub fn holds(&self, at: usize) -> Result<bool, String> {
+        let (program, _) = self.expressions.validations.get(at).ok_or("the policy has no such validation")?;
+        let value = program.run_over(&self.known)?;
         value.as_bool().ok_or_else(|| "the expression is not true or false".to_owned())
     }
 
-    /// A message; none where the expression makes none that could be shown.
-    pub fn text(&self, text: &str, known: &Known<'_>) -> Option<String> {
-        let program = program(text).ok()?;
-        let values = self.with_variables(known);
-        let value = program.run_with(&values).ok()?;
+    /// The message that a validation makes; none where it makes none that could be shown.
+    pub fn message(&self, at: usize) -> Option<String> {
+        let (_, message) = self.expressions.validations.get(at)?;
+        let value = message.as_ref()?.run_over(&self.known).ok()?;
         value.as_str().map(str::trim).filter(|it| !it.is_empty() && !it.contains('\n')).map(str::to_owned)
     }
 
-    pub fn json(&self, text: &str, known: &Known<'_>) -> Result<Value, String> {
-        let program = program(text)?;
-        let values = self.with_variables(known);
-        program.run_with(&values)?.to_json()
+    /// What a mutation comes to, by its place.
+    pub fn mutation(&self, at: usize) -> Result<Value, String> {
+        let program = self.expressions.mutations.get(at).ok_or("the policy has no such mutation")?;
+        program.run_over(&self.known)?.to_json()
     }
 }
 
@@ -102,20 +106,27 @@ mod tests {
                 { "name": "broken", "expression": "object.none" },
             ],
             "matchConditions": [{ "name": "a", "expression": "variables.replicas > 1" }],
+            "validations": [
+                { "expression": "variables.odd", "messageExpression": "'has ' + string(variables.replicas)" },
+                { "expression": "variables.broken" },
+            ],
+            "mutations": [{ "applyConfiguration": {
+                "expression": "Object{spec: Object.spec{replicas: variables.replicas + 1}}" } }],
         });
-        let expressions = Expressions::compile(&spec).unwrap();
         let (object, none) = (json!({ "spec": { "replicas": 3 } }), Value::Null);
-        let known: Known<'_> = [
+        let expressions = Expressions::compile(&spec).unwrap();
+        let evaluation = expressions.over(&[
             ("object", &object),
             ("oldObject", &none),
             ("request", &none),
             ("params", &none),
             ("namespaceObject", &none),
-        ];
-        assert!(expressions.conditions_hold(&known).unwrap());
-        assert!(expressions.truth("variables.odd", &known).unwrap());
-        assert_eq!(expressions.truth("variables.broken", &known).unwrap_err(), "no such key: broken");
-        let config = expressions.json("Object{spec: Object.spec{replicas: variables.replicas + 1}}", &known);
-        assert_eq!(config.unwrap(), json!({ "spec": { "replicas": 4 } }));
+        ]);
+        assert!(evaluation.conditions_hold().unwrap());
+        assert!(evaluation.holds(0).unwrap());
+        assert_eq!(evaluation.message(0).unwrap(), "has 3");
+        assert_eq!(evaluation.holds(1).unwrap_err(), "no such key: none");
+        assert_eq!(evaluation.message(1), None);
+        assert_eq!(evaluation.mutation(0).unwrap(), json!({ "spec": { "replicas": 4 } }));
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::Attributes;
 use super::webhooks::{Shown, finish};
 use crate::server::ApiServer;
-use expressions::Expressions;
+pub use matching::{Binding, Policy};
 use matching::{Matched, matched};
 
 /// Has mutating policies change `object`.
@@ -25,8 +25,7 @@ pub fn mutate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &mut
     if object.is_null() {
         return Ok(());
     }
-    let plurals = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings");
-    for found in matched(server, attributes, object, plurals)? {
+    for found in matched(server, attributes, object, true)? {
         let kind = found.kind;
         for params in found.params(server, attributes)? {
             let shown = Shown::of(attributes, kind, object);
@@ -47,25 +46,20 @@ pub fn mutate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &mut
 
 /// The object after all mutations of one policy; none where its conditions do not hold.
 fn changed(found: &Matched, known: &Known, shown: &Shown) -> Result<Option<Value>, String> {
-    let spec = &found.policy["spec"];
-    let expressions = Expressions::compile(spec)?;
+    let expressions = found.policy.expressions.as_ref().map_err(Clone::clone)?;
     let kind = shown.kind;
     let ty = kind.custom.map(|it| it.ty).or_else(|| pintle_api::facts::type_of(kind.group, kind.version, kind.kind));
     let mut object = shown.object.clone();
-    let holds = expressions.conditions_hold(&known.over(&object))?;
-    if !holds {
+    if !expressions.over(&known.over(&object)).conditions_hold()? {
         return Ok(None);
     }
-    for mutation in spec["mutations"].as_array().into_iter().flatten() {
+    for (at, mutation) in found.spec()["mutations"].as_array().into_iter().flatten().enumerate() {
+        let made = expressions.over(&known.over(&object)).mutation(at)?;
         object = if mutation["patchType"] == "JSONPatch" {
-            let text = mutation["jsonPatch"]["expression"].as_str().unwrap_or_default();
-            let operations = expressions.json(text, &known.over(&object))?;
-            patch::json(&object, &operations).map_err(|error| error.message)?
+            patch::json(&object, &made).map_err(|error| error.message)?
         } else {
-            let text = mutation["applyConfiguration"]["expression"].as_str().unwrap_or_default();
-            let config = expressions.json(text, &known.over(&object))?;
             let ty = ty.ok_or("objects of the kind cannot be merged")?;
-            apply::merged(&object, &config, ty)?
+            apply::merged(&object, &made, ty)?
         };
         finish(kind, &mut object)?;
     }
@@ -74,8 +68,7 @@ fn changed(found: &Matched, known: &Known, shown: &Shown) -> Result<Option<Value
 
 /// Has validating policies refuse what is about to be written.
 pub fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
-    let plurals = ("validatingadmissionpolicies", "validatingadmissionpolicybindings");
-    for found in matched(server, attributes, object, plurals)? {
+    for found in matched(server, attributes, object, false)? {
         let shown = Shown::of(attributes, found.kind, object);
         for params in found.params(server, attributes)? {
             let known = Known::new(server, attributes, &shown, &params);
@@ -97,22 +90,20 @@ struct Objection {
 }
 
 fn objections(found: &Matched, known: &Known, shown: &Shown) -> Result<Vec<Objection>, String> {
-    let spec = &found.policy["spec"];
-    let expressions = Expressions::compile(spec)?;
-    let values = known.over(&shown.object);
-    if !expressions.conditions_hold(&values)? {
+    let expressions = found.policy.expressions.as_ref().map_err(Clone::clone)?;
+    let evaluation = expressions.over(&known.over(&shown.object));
+    if !evaluation.conditions_hold()? {
         return Ok(Vec::new());
     }
     let mut all = Vec::new();
-    for validation in spec["validations"].as_array().into_iter().flatten() {
+    for (at, validation) in found.spec()["validations"].as_array().into_iter().flatten().enumerate() {
         let text = validation["expression"].as_str().unwrap_or_default();
         let reason = validation["reason"].as_str().unwrap_or_default().to_owned();
-        let why = match expressions.truth(text, &values) {
+        let why = match evaluation.holds(at) {
             Ok(true) => continue,
             Ok(false) => {
                 let said = validation["message"].as_str().filter(|it| !it.is_empty()).map(str::to_owned);
-                let made = validation["messageExpression"].as_str().and_then(|it| expressions.text(it, &values));
-                made.or(said).unwrap_or_else(|| format!("failed expression: {}", text.trim()))
+                evaluation.message(at).or(said).unwrap_or_else(|| format!("failed expression: {}", text.trim()))
             }
             Err(_) if found.fails_open() => continue,
             Err(error) => format!("expression '{text}' resulted in error: {error}"),
@@ -124,16 +115,14 @@ fn objections(found: &Matched, known: &Known, shown: &Shown) -> Result<Vec<Objec
 
 /// Does what the binding says with objections: refuse, warn, or nothing (there is no audit log).
 fn decide(attributes: &Attributes<'_>, found: &Matched, all: &[Objection]) -> Result<(), Status> {
-    let actions = &found.binding["spec"]["validationActions"];
-    let does = |action: &str| actions.as_array().is_some_and(|all| all.iter().any(|it| it == action));
-    if does("Warn") {
+    if found.does("Warn") {
         for objection in all {
             let (policy, with) = (found.name(), found.with());
             let text = format!("Validation failed for ValidatingAdmissionPolicy '{policy}' {with}: {}", objection.why);
             attributes.warnings.add(text);
         }
     }
-    match all.first().filter(|_| does("Deny")) {
+    match all.first().filter(|_| found.does("Deny")) {
         Some(first) => Err(refusal(attributes, found, first)),
         None => Ok(()),
     }

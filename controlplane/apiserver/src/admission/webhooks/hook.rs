@@ -3,10 +3,15 @@
 //!
 //! Must not know: how webhooks are called.
 
+use std::sync::OnceLock;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as metav1;
+use pintle_api::cel::Program;
 use pintle_api::selector::LabelSelector;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::outbound::Trust;
 
 /// The parts of `ValidatingWebhook` and `MutatingWebhook`; defaults were filled in when it was written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -43,6 +48,9 @@ pub struct Rule {
 pub struct Condition {
     pub name: String,
     pub expression: String,
+    /// Compiled when it is first asked.
+    #[serde(skip)]
+    pub program: OnceLock<Result<Program, String>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -50,8 +58,8 @@ pub struct Condition {
 pub struct ClientConfig {
     pub url: String,
     pub service: Option<Service>,
-    /// Base64 of PEM.
-    pub ca_bundle: String,
+    #[serde(rename = "caBundle")]
+    pub trust: Trust,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -26,18 +26,24 @@ use review::{Question, Subject};
 
 pub(super) const GROUP: &str = "admissionregistration.k8s.io";
 
+/// The webhooks of one configuration, or why it cannot be read.
+pub type Hooks = Result<Vec<Hook>, String>;
+
 /// The webhooks of every configuration, by the configurations' names. What configures admission is admitted by none: it
 /// could not be mended.
-fn hooks(server: &ApiServer, attributes: &Attributes<'_>, plural: &str) -> Result<Vec<Hook>, Status> {
+fn hooks(server: &ApiServer, attributes: &Attributes<'_>, mutating: bool) -> Result<Vec<Arc<Hooks>>, Status> {
+    let plural = if mutating { "mutatingwebhookconfigurations" } else { "validatingwebhookconfigurations" };
     let cache = server.cache_of(GROUP, plural)?;
     if cache.is_empty() || attributes.kind.group == GROUP {
         return Ok(Vec::new());
     }
-    let mut all = Vec::new();
-    for configuration in cache.list(None).items {
-        all.extend(Hook::of_configuration(&configuration.value()).map_err(Status::internal)?);
+    let made = &server.configured.side(mutating).hooks;
+    let read = |value: Value| Hook::of_configuration(&value).map_err(|error| error.to_string());
+    let all: Vec<_> = cache.list(None).items.iter().map(|stored| made.of(stored, cache.len(), read)).collect();
+    match all.iter().find_map(|hooks| hooks.as_ref().as_ref().err()) {
+        Some(error) => Err(Status::internal(error)),
+        None => Ok(all),
     }
-    Ok(all)
 }
 
 /// Mutating and validating webhooks, for what passes no other plugin.
@@ -56,7 +62,8 @@ struct Round {
 }
 
 pub async fn mutate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
-    let hooks = hooks(server, attributes, "mutatingwebhookconfigurations")?;
+    let hooks = hooks(server, attributes, true)?;
+    let hooks: Vec<&Hook> = hooks.iter().flat_map(|it| it.iter().flatten()).collect();
     let mut round = Round::default();
     for (at, hook) in hooks.iter().enumerate() {
         ask_mutating(server, attributes, object, hook, at, &mut round).await?;
@@ -105,9 +112,9 @@ async fn ask_mutating(
 }
 
 pub async fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
-    let hooks = hooks(server, attributes, "validatingwebhookconfigurations")?;
+    let hooks = hooks(server, attributes, false)?;
     let mut asked = Vec::new();
-    for hook in &hooks {
+    for hook in hooks.iter().flat_map(|it| it.iter().flatten()) {
         let Some(kind) = invoked(server, attributes, object, hook)? else { continue };
         let shown = Shown::of(attributes, kind, object);
         if shown.meets(attributes, hook)? {
@@ -251,7 +258,8 @@ impl Shown {
 }
 
 fn holds(condition: &Condition, known: &[&Value; 3]) -> Result<bool, String> {
-    let program = cel::Program::compile(&condition.expression, cel::ADMISSION)?;
+    let program = condition.program.get_or_init(|| cel::Program::compile(&condition.expression, cel::ADMISSION));
+    let program = program.as_ref().map_err(Clone::clone)?;
     let variables: Vec<(&str, &Value)> = cel::ADMISSION.iter().copied().zip(known.iter().copied()).collect();
     let result = program.run(&variables)?;
     result.as_bool().ok_or_else(|| format!("match condition {:?} is not true or false", condition.name))
@@ -310,7 +318,7 @@ async fn call(
         },
         None => Callee::Url(&client.url),
     };
-    let answer = outbound::post(server, &callee, &client.ca_bundle, &body, Duration::from_secs(hook.timeout())).await;
+    let answer = outbound::post(server, &callee, &client.trust, &body, Duration::from_secs(hook.timeout())).await;
     let answer = answer.map_err(|error| error.context("failed to call webhook"))?;
     review::verdict(&answer, &uid, version, mutating)
         .map_err(|why| anyhow::anyhow!("received invalid webhook response: {why}"))
