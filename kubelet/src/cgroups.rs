@@ -7,8 +7,11 @@
 
 mod slices;
 
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -24,6 +27,9 @@ const ROOT: &str = "/sys/fs/cgroup";
 const PODS: &str = "kubepods";
 const BURSTABLE: &str = "kubepods/burstable";
 const BEST_EFFORT: &str = "kubepods/besteffort";
+const CLASSES: [Class; 3] = [Class::Guaranteed, Class::Burstable, Class::BestEffort];
+/// From then on an empty cgroup is not somebody's who is about to use it.
+const OLD: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
@@ -200,28 +206,54 @@ impl Cgroups {
         Ok(here)
     }
 
-    /// Removes the pod's cgroups; one that is still in use stays, and the next start tries again.
-    pub fn remove(&self, uid: &str) {
+    /// Removes the pod's cgroups.
+    ///
+    /// # Errors
+    /// One is still in use, or systemd does not stop its slice.
+    pub fn remove(&self, uid: &str) -> anyhow::Result<()> {
+        if !self.is_ours() {
+            return Ok(());
+        }
+        let paths = CLASSES.map(|class| parts(class, uid).join("/"));
+        if self.driver == CgroupDriver::Systemd {
+            slices::stop(&paths.each_ref().map(|path| slices::name(&self.levels(path))))?;
+        }
+        let all = self.hierarchies();
+        let dirs = paths.iter().flat_map(|path| all.iter().map(|one| one.join(self.path(path))));
+        dirs.map(|dir| remove_empty(&dir)).collect()
+    }
+
+    /// Removes the empty cgroups of pods that are not among `living`, and have been there for a minute: what somebody
+    /// makes just now is not yet anybody's who could be asked. Those of a pod with processes stay.
+    pub fn sweep(&self, living: &HashSet<String>) {
         if !self.is_ours() {
             return;
         }
-        for class in [Class::Guaranteed, Class::Burstable, Class::BestEffort] {
-            let path = parts(class, uid).join("/");
-            self.stop_slice(&path);
-            let path = self.path(&path);
-            for hierarchy in self.hierarchies() {
-                remove_empty(&hierarchy.join(&path));
+        for uid in self.left().into_iter().filter(|uid| !living.contains(uid)) {
+            match self.remove(&uid) {
+                Ok(()) => tracing::info!(uid, "removed the empty cgroup of a pod that is gone"),
+                Err(error) => tracing::warn!(uid, "the cgroup of a pod that is gone stays: {error:#}"),
             }
         }
     }
 
-    fn stop_slice(&self, path: &str) {
-        if self.driver == CgroupDriver::Cgroupfs || !self.root.join(self.path(path)).is_dir() {
-            return;
+    /// The UIDs of pods whose cgroups are old and empty, by folder, and by slice: systemd keeps some without a folder.
+    fn left(&self) -> BTreeSet<String> {
+        let mut all = BTreeSet::new();
+        let Some(hierarchy) = self.hierarchies().into_iter().find(|one| one.join(self.path(PODS)).is_dir()) else {
+            return all;
+        };
+        for level in [PODS, BURSTABLE, BEST_EFFORT] {
+            let entries = fs::read_dir(hierarchy.join(self.path(level))).into_iter().flatten().flatten();
+            let old = entries.filter(|entry| is_old_and_empty(&entry.path()));
+            all.extend(old.filter_map(|entry| uid_of(&entry.file_name().to_string_lossy())));
         }
-        if let Err(error) = slices::stop(&slices::name(&self.levels(path))) {
-            tracing::warn!("the slice of a pod that is gone stays: {error:#}");
+        if self.driver == CgroupDriver::Systemd {
+            let slices = slices::of_pods(&self.levels(PODS)).unwrap_or_default().into_iter();
+            let bare = slices.filter(|slice| !hierarchy.join(slices::path_of(slice)).exists());
+            all.extend(bare.filter_map(|slice| uid_of(&slice)));
         }
+        all
     }
 
     fn hierarchies(&self) -> Vec<PathBuf> {
@@ -317,13 +349,38 @@ fn size_name(kilobytes: u64) -> String {
     }
 }
 
-fn remove_empty(dir: &Path) {
+fn remove_empty(dir: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_empty(&entry.path());
+            remove_empty(&entry.path())?;
         }
     }
-    let _ = fs::remove_dir(dir);
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| dir.display().to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// The pod's UID of `pod1-2`, or of a slice `…-pod1_2.slice`.
+fn uid_of(name: &str) -> Option<String> {
+    match name.strip_suffix(".slice") {
+        Some(slice) => Some(slice.rsplit('-').next()?.strip_prefix("pod")?.replace('_', "-")),
+        None => name.strip_prefix("pod").map(str::to_owned),
+    }
+    .filter(|uid| !uid.is_empty())
+}
+
+fn is_old_and_empty(dir: &Path) -> bool {
+    let made = fs::metadata(dir).and_then(|found| found.modified()).ok().and_then(|made| made.elapsed().ok());
+    made.is_some_and(|age| age > OLD) && is_empty(dir)
+}
+
+/// Neither a process nor another cgroup.
+fn is_empty(dir: &Path) -> bool {
+    let processes = fs::read_to_string(dir.join("cgroup.procs"));
+    let mut entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let inner = entries.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    processes.is_ok_and(|processes| processes.trim().is_empty()) && !inner
 }
 
 #[cfg(test)]
@@ -344,6 +401,40 @@ mod tests {
             below.ends_with("/a_b-kubepods-besteffort-pod1_2.slice") && below.starts_with("/a_b.slice/"),
             "{below}"
         );
+    }
+
+    #[test]
+    fn a_pods_cgroup_tells_its_uid() {
+        for (name, uid) in [
+            ("pod1-2", Some("1-2")),
+            ("kubepods-burstable-pod1_2.slice", Some("1-2")),
+            ("kubepods-pod7.slice", Some("7")),
+            ("kubepods-burstable.slice", None),
+            ("burstable", None),
+            ("pod", None),
+            ("cpu.max", None),
+        ] {
+            assert_eq!(uid_of(name).as_deref(), uid, "{name}");
+        }
+    }
+
+    #[test]
+    fn empty_cgroups_of_pods_that_are_gone_are_swept_once_they_are_old() {
+        let root = tempfile::tempdir().unwrap();
+        let mut cgroups = Cgroups::new(CgroupDriver::Cgroupfs, "/", true, None);
+        cgroups.root = root.path().into();
+        cgroups.version = Version::V2;
+        let dir = |name: &str| root.path().join("kubepods/burstable").join(name);
+        for name in ["podgone", "podnew", "podliving", "podbusy/inner"] {
+            fs::create_dir_all(dir(name)).unwrap();
+        }
+        for name in ["podgone", "podliving", "podbusy"] {
+            fs::write(dir(name).join("cgroup.procs"), "").unwrap();
+            let old = std::time::SystemTime::now() - 2 * OLD;
+            fs::File::open(dir(name)).unwrap().set_modified(old).unwrap();
+        }
+        fs::write(dir("podnew").join("cgroup.procs"), "").unwrap();
+        assert_eq!(cgroups.left(), BTreeSet::from(["gone".to_owned(), "living".to_owned()]));
     }
 
     #[test]

@@ -60,19 +60,19 @@ impl Drivers {
         }
     }
 
-    /// Takes away what a stopped pod holds beside its containers: mounts, files, its cgroup.
+    /// Takes away what a stopped pod holds beside its containers: its cgroup, mounts, files. Its folder goes last: by it
+    /// the next kubelet knows that something may be left.
     ///
     /// # Errors
     /// Something is still in use.
     pub async fn release_pod(&self, uid: &str) -> anyhow::Result<()> {
         self.images.forget(uid);
         self.volumes.forget(uid);
+        if let Err(error) = self.cgroups.remove(uid) {
+            tracing::info!(uid, "the pod's cgroup stays until the next start: {error:#}");
+        }
         let dir = self.config.pod_dir(uid);
-        tokio::task::spawn_blocking(move || volumes::tear_down(&dir))
-            .await
-            .context("taking the pod's volumes away")??;
-        self.cgroups.remove(uid);
-        Ok(())
+        tokio::task::spawn_blocking(move || volumes::tear_down(&dir)).await.context("taking the pod's volumes away")?
     }
 
     /// Removes everything of a pod that is gone from its source: containers, sandboxes, logs.

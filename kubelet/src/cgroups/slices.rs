@@ -17,7 +17,7 @@ pub fn name(levels: &[String]) -> String {
 
 /// Where it is below the root, without the leading slash.
 pub fn path(levels: &[String]) -> String {
-    names::slice_path(&name(levels)).unwrap_or_default().trim_start_matches('/').to_owned()
+    path_of(&name(levels))
 }
 
 /// Makes the slice, or changes the one that is there.
@@ -26,9 +26,23 @@ pub fn ensure(slice: &str, settings: &[Setting]) -> anyhow::Result<()> {
     ask(|systemd| systemd.ensure_slice(slice, &properties)).with_context(|| format!("slice {slice}"))
 }
 
-/// Stops the slice, and with it whatever is in it.
-pub fn stop(slice: &str) -> anyhow::Result<()> {
-    ask(|systemd| systemd.stop(slice)).with_context(|| format!("slice {slice}"))
+/// Stops the slices, and with them whatever is in them; those that are not there are stopped.
+pub fn stop(slices: &[String]) -> anyhow::Result<()> {
+    ask(|systemd| slices.iter().try_for_each(|slice| systemd.stop(slice))).with_context(|| slices.join(", "))
+}
+
+/// The slices of pods below this level, whether or not their cgroups are there.
+pub fn of_pods(level: &[String]) -> anyhow::Result<Vec<String>> {
+    let name = name(level);
+    let stem = name.strip_suffix(".slice").unwrap_or(&name);
+    let mut found = Vec::new();
+    ask(|systemd| systemd.units(&format!("{stem}-*pod*.slice")).map(|units| found = units))?;
+    Ok(found)
+}
+
+/// Where a slice's cgroup is below the root, without the leading slash.
+pub fn path_of(slice: &str) -> String {
+    names::slice_path(slice).unwrap_or_default().trim_start_matches('/').to_owned()
 }
 
 /// systemd answers within milliseconds, or other tasks are to go on meanwhile.

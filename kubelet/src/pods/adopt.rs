@@ -32,6 +32,7 @@ impl Pods {
             self.update(Update { pod: Arc::new(orphan(&labels)), removed: true, target: None });
         }
         self.remove_directories(&living).await;
+        self.setup.drivers.cgroups.sweep(&living);
     }
 
     async fn remove_directories(&self, living: &HashSet<String>) {
