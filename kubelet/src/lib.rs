@@ -113,6 +113,7 @@ impl Agent {
             reports: report::Reports::new(self.client.clone(), self.cancel.clone()),
             node,
             room: node::room(&self.config, &self.machine),
+            apparmor: self.machine.apparmor,
             shown,
             cancel: self.cancel.clone(),
         }

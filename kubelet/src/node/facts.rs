@@ -26,6 +26,8 @@ pub struct Machine {
     pub hostname: String,
     /// Huge pages by size as a resource names it (`2Mi`), bytes.
     pub hugepages: Vec<(String, i64)>,
+    /// The kernel has AppArmor enabled.
+    pub apparmor: bool,
 }
 
 impl Machine {
@@ -53,6 +55,8 @@ impl Machine {
             },
             hostname: line("/proc/sys/kernel/hostname"),
             hugepages: hugepages(),
+            apparmor: Path::new("/sys/kernel/security/apparmor").exists()
+                && line("/sys/module/apparmor/parameters/enabled") == "Y",
         })
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod actions;
 pub mod admission;
+pub mod apparmor;
 pub mod container_config;
 pub mod dns;
 pub mod environment;

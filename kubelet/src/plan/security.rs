@@ -3,16 +3,14 @@
 //!
 //! Must not know: how the runtime enforces them.
 
-use k8s_openapi::api::core::v1::{
-    AppArmorProfile, Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext,
-};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext};
 use pintle_cri::v1::security_profile::ProfileType;
 use pintle_cri::v1::{
     Capability, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
     SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy,
 };
 
-use super::pod;
+use super::{apparmor, pod};
 
 /// What upstream masks and makes read-only unless `procMount` is `Unmasked`.
 const MASKED: [&str; 10] = [
@@ -113,15 +111,6 @@ fn seccomp(profile: Option<&SeccompProfile>, root: &str, default: ProfileType) -
     SecurityProfile { profile_type: kind.into(), localhost_ref: reference }
 }
 
-fn apparmor(profile: &AppArmorProfile) -> SecurityProfile {
-    let (kind, reference) = match profile.type_.as_str() {
-        "Localhost" => (ProfileType::Localhost, profile.localhost_profile.clone().unwrap_or_default()),
-        "Unconfined" => (ProfileType::Unconfined, String::new()),
-        _ => (ProfileType::RuntimeDefault, String::new()),
-    };
-    SecurityProfile { profile_type: kind.into(), localhost_ref: reference }
-}
-
 /// Who the image says it runs as.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ImageUser {
@@ -129,6 +118,7 @@ pub struct ImageUser {
     pub username: String,
 }
 
+#[allow(deprecated, reason = "older runtimes read the AppArmor profile as a text")]
 /// The container's context: its own fields over the pod's over the image's.
 pub fn container(
     pod: &Pod,
@@ -140,6 +130,7 @@ pub fn container(
 ) -> LinuxContainerSecurityContext {
     let outer = pod_context(pod);
     let own = container.security_context.clone().unwrap_or_default();
+    let asked = apparmor::asked(pod, container);
     let user = own.run_as_user.or(outer.run_as_user).or(image.uid);
     let privileged = own.privileged.unwrap_or(false);
     let profile = own.seccomp_profile.as_ref().or(outer.seccomp_profile.as_ref());
@@ -164,7 +155,8 @@ pub fn container(
         },
         readonly_paths: if unmasked { Vec::new() } else { READ_ONLY.iter().map(ToString::to_string).collect() },
         seccomp: Some(seccomp(profile, seccomp_root, default)),
-        apparmor: own.app_armor_profile.as_ref().or(outer.app_armor_profile.as_ref()).map(apparmor),
+        apparmor: asked.profile,
+        apparmor_profile: asked.text,
         ..LinuxContainerSecurityContext::default()
     }
 }

@@ -18,6 +18,7 @@ use crate::apply::Drivers;
 use crate::measure::Measures;
 use crate::observe::events::Wakes;
 use crate::plan::admission::{self, Refusal, Room};
+use crate::plan::apparmor;
 use crate::plan::pod;
 use crate::plan::resources::burstable_shares;
 use crate::references::Facts;
@@ -52,6 +53,8 @@ pub struct Setup {
     pub reports: Reports,
     pub node: watch::Receiver<Facts>,
     pub room: Room,
+    /// The kernel has AppArmor enabled.
+    pub apparmor: bool,
     pub shown: Shown,
     pub cancel: CancellationToken,
 }
@@ -238,7 +241,9 @@ impl Pods {
         }
         let others = self.setup.shown.list();
         let others: Vec<&Pod> = others.iter().map(AsRef::as_ref).collect();
-        admission::admit(pod, &others, self.setup.room, &self.setup.drivers.config.allowed_unsafe_sysctls).err()
+        let allowed = &self.setup.drivers.config.allowed_unsafe_sysctls;
+        let taken = apparmor::admit(pod, self.setup.apparmor);
+        taken.and_then(|()| admission::admit(pod, &others, self.setup.room, allowed)).err()
     }
 
     fn remove(&mut self, uid: &str) {
