@@ -84,6 +84,17 @@ fn a_scope_lives_as_long_as_its_container_and_keeps_its_limits() {
 }
 
 #[test]
+fn that_the_oom_killer_takes_all_of_a_container_outlives_a_reload() {
+    let Some(mut scope) = Scope::new() else { return };
+    scope.container.spec["linux"]["resources"]["unified"] = json!({"memory.oom.group": "1"});
+    scope.container.run();
+    let group = || fs::read_to_string(scope.cgroup().join("memory.oom.group")).unwrap().trim().to_owned();
+    assert_eq!(group(), "1");
+    reload();
+    assert_eq!(group(), "1", "a reload writes what systemd was told");
+}
+
+#[test]
 fn devices_stay_forbidden_after_a_reload() {
     let Some(mut scope) = Scope::new() else { return };
     scope.container.spec["linux"]["resources"]["devices"] = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]);

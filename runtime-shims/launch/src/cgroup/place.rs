@@ -13,11 +13,13 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid, pause};
 use oci_spec::runtime::Spec;
 use pintle_systemd::names::Scope;
-use pintle_systemd::{Property, Systemd, from_cgroup_file};
+use pintle_systemd::{Error, Property, Systemd, Value, from_cgroup_file};
 
 use super::Cgroup;
 use super::plan::{Setting, Version};
 use crate::sys::clone::{Birth, Child, spawn};
+
+const OOM_POLICY: &str = "OOMPolicy";
 
 /// A container's place in the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,17 +92,33 @@ pub fn start(scope: &Scope, cgroup: &Cgroup, settings: &[Setting]) -> Result<Hol
     });
     let holder = Holder(child.context("cannot make a process for the scope")?);
     let pid = u32::try_from(holder.0.pid.as_raw()).context("a process without a number")?;
-    let mut systemd = Systemd::connect()?;
     let mut limits = properties(settings);
     // where nothing is asked, systemd's own default for services would bound the container
     if !limits.iter().any(|limit| limit.name == "TasksMax") {
         limits.extend(from_cgroup_file("pids.max", "max"));
     }
-    let started = systemd.start_scope(scope, &[pid], &limits);
-    started.with_context(|| format!("unable to start unit {:?}", scope.unit))?;
+    start_scope(scope, pid, limits, settings).with_context(|| format!("unable to start unit {:?}", scope.unit))?;
     let made = cgroup.folders().all(|(_, folder)| folder.is_dir());
     ensure!(made, "systemd made the cgroup of {} elsewhere than at {}", scope.unit, cgroup.path().display());
     Ok(holder)
+}
+
+/// That the OOM killer takes all of a scope or one process is a property of its policy, which only a new scope can be
+/// given: without it a reload takes `memory.oom.group` back. Older systemds have it for services alone.
+fn start_scope(scope: &Scope, pid: u32, mut limits: Vec<Property>, settings: &[Setting]) -> Result<(), Error> {
+    let mut systemd = Systemd::connect()?;
+    let whole = settings.iter().rfind(|setting| setting.file == "memory.oom.group");
+    if whole.is_none_or(|setting| setting.value.trim() != "1") {
+        return systemd.start_scope(scope, &[pid], &limits);
+    }
+    limits.push(Property::new(OOM_POLICY, Value::Text("kill".into())));
+    match systemd.start_scope(scope, &[pid], &limits) {
+        Err(Error::Refused { text, .. }) if text.contains(OOM_POLICY) => {
+            limits.pop();
+            systemd.start_scope(scope, &[pid], &limits)
+        }
+        started => started,
+    }
 }
 
 /// Changes what systemd holds to be the scope's limits.
