@@ -36,6 +36,9 @@ pub async fn run(config: &Config, sure: bool) -> anyhow::Result<()> {
     mounts(config, &mut removed)?;
     removed.all("slice", units::stop_slices()?);
     cgroups(&mut removed)?;
+    let unloaded = pintle_launch::apparmor::unload_default()?;
+    removed
+        .all("AppArmor profile", unloaded.then(|| pintle_launch::apparmor::DEFAULT.to_owned()).into_iter().collect());
     removed.all("kernel setting", host::restore(&config.data_dir)?);
     files(config, &mut removed)?;
     removed.tell();

@@ -13,7 +13,7 @@ const FIELD: &str = "linux.security_context.apparmor";
 /// The profile's name; `None` leaves the container unconfined. A context that names none gets the runtime's default.
 ///
 /// # Errors
-/// A profile is asked for and the host has no AppArmor, or has not loaded it.
+/// A profile is asked for and the host has no AppArmor, or has not loaded it. The words are containerd's.
 pub(crate) fn profile(
     context: &LinuxContainerSecurityContext,
     host: Option<&AppArmor>,
@@ -23,7 +23,7 @@ pub(crate) fn profile(
         let unconfined = asked.is_none_or(|asked| asked.profile_type() == ProfileType::Unconfined);
         return if unconfined { Ok(None) } else { Err(Invalid::new(FIELD, "apparmor is not supported")) };
     };
-    let asked = asked.unwrap_or_default();
+    let Some(asked) = asked else { return Ok(host.default.clone().filter(|_| !context.privileged)) };
     if asked.profile_type() != ProfileType::Localhost && !asked.localhost_ref.is_empty() {
         let reason = "apparmor config invalid LocalhostRef must only be set if ProfileType is Localhost";
         return Err(Invalid::new(FIELD, reason));
@@ -31,7 +31,10 @@ pub(crate) fn profile(
     match ProfileType::try_from(asked.profile_type) {
         Ok(ProfileType::Unconfined) => Ok(None),
         Ok(ProfileType::RuntimeDefault) if context.privileged => Ok(None),
-        Ok(ProfileType::RuntimeDefault) => Ok(host.default.clone()),
+        Ok(ProfileType::RuntimeDefault) => match &host.default {
+            Some(default) => Ok(Some(default.clone())),
+            None => Err(Invalid::new(FIELD, "apparmor is not supported: the runtime's default profile is not loaded")),
+        },
         Ok(ProfileType::Localhost) => loaded(&asked.localhost_ref, host).map(Some),
         Err(_) => Err(Invalid::new(FIELD, "apparmor unknown ProfileType")),
     }
@@ -81,6 +84,15 @@ mod tests {
         assert_eq!(of(ProfileType::Unconfined, "", Some(&host)), Ok(None));
         assert_eq!(of(ProfileType::Localhost, "mine", None), Err("apparmor is not supported".into()));
         assert_eq!(of(ProfileType::Unconfined, "", None), Ok(None));
+    }
+
+    #[test]
+    fn a_default_that_is_not_loaded_is_refused_to_those_who_ask_for_it() {
+        let host = AppArmor { loaded: vec!["mine".into()], default: None };
+        assert_eq!(profile(&LinuxContainerSecurityContext::default(), Some(&host)), Ok(None));
+        let refused = "apparmor is not supported: the runtime's default profile is not loaded";
+        assert_eq!(of(ProfileType::RuntimeDefault, "", Some(&host)), Err(refused.into()));
+        assert_eq!(of(ProfileType::Localhost, "mine", Some(&host)), Ok(Some("mine".into())));
     }
 
     #[test]

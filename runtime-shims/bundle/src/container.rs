@@ -12,10 +12,11 @@ use pintle_cri::v1::{ContainerConfig, LinuxContainerSecurityContext, NamespaceMo
 use crate::devices::{Devices, devices};
 use crate::mounts::{Bind, Mounts, Shape, clean};
 use crate::namespaces::{UserMappings, sandbox_options};
+use crate::sandbox::SHARED_MEMORY;
 use crate::selinux::Labels;
 use crate::{
-    DeviceNode, Host, Invalid, MountSource, NamespacePaths, SandboxFiles, UserDatabase, Volume, annotations, apparmor,
-    capabilities, cdi, cgroups, files, mounts, namespaces, process, resources, seccomp, selinux, users,
+    AppArmor, DeviceNode, Host, Invalid, MountSource, NamespacePaths, SandboxFiles, UserDatabase, Volume, annotations,
+    apparmor, capabilities, cdi, cgroups, files, mounts, namespaces, process, resources, seccomp, selinux, users,
 };
 
 /// The version of the runtime specification whose words are used (`rro` among them).
@@ -46,6 +47,10 @@ pub struct ContainerInput<'a> {
     pub cdi_specs: &'a [String],
     /// Text of the profile that [`crate::localhost_ref`] names.
     pub seccomp_profile: Option<&'a str>,
+    /// SELinux' level of the pod's containers that are given none; empty where the host has no SELinux.
+    pub selinux_level: &'a str,
+    /// `None` where the host has none.
+    pub apparmor: Option<&'a AppArmor>,
     pub host: &'a Host,
 }
 
@@ -59,7 +64,8 @@ pub fn container_spec(input: &ContainerInput<'_>) -> Result<Spec, Invalid> {
         return Err(Invalid::new("linux.security_context.privileged", "no privileged container allowed in sandbox"));
     }
     let own = context.selinux_options.as_ref();
-    let labels = selinux::labels(own, sandbox_labels(input.sandbox), context.privileged, input.host.selinux.as_ref())?;
+    let (of_pod, host) = (sandbox_labels(input.sandbox), input.host.selinux.as_ref());
+    let labels = selinux::labels(own, of_pod, input.selinux_level, context.privileged, host)?;
     let (spaces, user) = namespaces::of_container(&context, input.sandbox, input.namespaces, input.host)?;
     let process = process(input, &context, &labels)?;
     let mounts = all_mounts(input, &context, user.as_ref())?;
@@ -74,6 +80,21 @@ pub fn container_spec(input: &ContainerInput<'_>) -> Result<Spec, Invalid> {
     spec.set_annotations(Some(annotations));
     cdi::inject(&mut spec, &cdi::requested(input.config)?, input.cdi_specs, &input.host.devices)?;
     Ok(spec)
+}
+
+/// SELinux' label of a container's files, which its root is mounted with; `None` where the host has no SELinux.
+///
+/// # Errors
+/// A level that is none.
+pub fn mount_label(
+    config: &ContainerConfig,
+    sandbox: &PodSandboxConfig,
+    level: &str,
+    host: &Host,
+) -> Result<Option<String>, Invalid> {
+    let context = security_context(config);
+    let own = context.selinux_options.as_ref();
+    Ok(selinux::labels(own, sandbox_labels(sandbox), level, context.privileged, host.selinux.as_ref())?.mount)
 }
 
 fn sandbox_labels(sandbox: &PodSandboxConfig) -> Option<&v1::SeLinuxOption> {
@@ -103,7 +124,7 @@ fn process(
     process.set_terminal(Some(input.config.tty));
     process.set_no_new_privileges(Some(context.no_new_privs));
     process.set_capabilities(Some(capabilities::of(context, &input.host.capabilities)?));
-    process.set_apparmor_profile(apparmor::profile(context, input.host.apparmor.as_ref())?);
+    process.set_apparmor_profile(apparmor::profile(context, input.apparmor)?);
     process.set_selinux_label(labels.process.clone());
     let limits = input.config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
     process.set_oom_score_adj(resources::oom_score_adj(limits, input.host)?);
@@ -246,7 +267,8 @@ fn own_binds(
     list.retain(|mount| !covered(&mount.container_path));
     let options = context.namespace_options.as_ref().and_then(|options| options.userns_options.clone());
     if let Some(options) = options.filter(|_| user_namespace && input.host.id_mapped_mounts) {
-        for mount in &mut list {
+        // shared memory is the pod's own and belongs to its root: kernels before 6.3 map the owners of no tmpfs
+        for mount in list.iter_mut().filter(|mount| mount.container_path != SHARED_MEMORY) {
             mount.uid_mappings.clone_from(&options.uids);
             mount.gid_mappings.clone_from(&options.gids);
         }

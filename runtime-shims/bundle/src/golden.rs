@@ -68,7 +68,6 @@ fn host() -> Host {
         hugetlb: true,
         capabilities: vec![Capability::Chown, Capability::SysAdmin, Capability::NetAdmin],
         seccomp: true,
-        apparmor: Some(AppArmor { loaded: vec![], default: Some("pintle-default".into()) }),
         recursive_read_only: true,
         id_mapped_mounts: true,
         devices: vec![vda],
@@ -175,6 +174,8 @@ fn made(sandbox: &v1::PodSandboxConfig, config: &v1::ContainerConfig, cdi: &[Str
         devices: &[],
         cdi_specs: cdi,
         seccomp_profile: None,
+        selinux_level: "",
+        apparmor: Some(&AppArmor { loaded: vec![], default: Some("pintle-default".into()) }),
         host: &host,
     })
 }
@@ -280,6 +281,7 @@ fn the_process_of_a_sandbox() {
         files: &files,
         sysctls_set: false,
         seccomp_profile: None,
+        selinux_level: "",
         host: &Host { least_oom_score_adj: Some(0), ..host() },
     });
     check("sandbox", &spec.unwrap());

@@ -20,9 +20,10 @@ pub enum CgroupVersion {
 /// AppArmor of a host that has it enabled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppArmor {
-    /// Names of the profiles that are loaded, from `/sys/kernel/security/apparmor/profiles`.
+    /// Names of the profiles that are loaded now, from `/sys/kernel/security/apparmor/profiles`.
     pub loaded: Vec<String>,
-    /// The profile of containers that name none; the caller has loaded it. `None` leaves them unconfined.
+    /// The profile of containers that name none; the caller has loaded it. `None` where it could not be: it leaves them
+    /// unconfined, and a request for it is refused.
     pub default: Option<String>,
 }
 
@@ -50,7 +51,6 @@ pub struct Host {
     pub capabilities: Vec<Capability>,
     /// The kernel filters system calls.
     pub seccomp: bool,
-    pub apparmor: Option<AppArmor>,
     pub selinux: Option<Selinux>,
     /// The OCI runtime makes mounts read-only with all below them.
     pub recursive_read_only: bool,

@@ -34,7 +34,7 @@ pub use annotations::{CONTAINER_TYPE, SANDBOX_ID};
 pub use capabilities::DEFAULT as DEFAULT_CAPABILITIES;
 pub use cdi::requested as cdi_devices;
 pub use cgroups::{cgroup_dir, cgroup_path, parent_dir};
-pub use container::{ContainerInput, container_spec};
+pub use container::{ContainerInput, container_spec, mount_label};
 pub use devices::DeviceNode;
 pub use files::{hostname, resolv_conf};
 pub use host::{AppArmor, CgroupDriver, CgroupVersion, Host, Selinux};

@@ -23,13 +23,16 @@ const OOM_SCORE_ADJ: i64 = -998;
 /// The least there is: the process sleeps.
 const CPU_SHARES: u64 = 2;
 
+/// Where containers have their pod's shared memory.
+pub(crate) const SHARED_MEMORY: &str = "/dev/shm";
+
 /// Where the files that all containers of a pod see lie on the host; one that is `None` is not mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SandboxFiles {
     pub hostname: Option<PathBuf>,
     pub hosts: Option<PathBuf>,
     pub resolv_conf: Option<PathBuf>,
-    /// The pod's `/dev/shm`: a tmpfs of its own, or the host's.
+    /// The pod's `/dev/shm`: a tmpfs of its own that belongs to the pod's root, or the host's.
     pub shm: Option<PathBuf>,
 }
 
@@ -40,7 +43,7 @@ impl SandboxFiles {
             ("/etc/hostname", &self.hostname, readonly),
             ("/etc/hosts", &self.hosts, readonly),
             ("/etc/resolv.conf", &self.resolv_conf, readonly),
-            ("/dev/shm", &self.shm, false),
+            (SHARED_MEMORY, &self.shm, false),
         ];
         let one = |(place, path, readonly): (&str, &Option<PathBuf>, bool)| {
             let host_path = path.as_ref()?.display().to_string();
@@ -66,6 +69,8 @@ pub struct SandboxInput<'a> {
     /// The parameters of [`sandbox_sysctls`] are set already, with the namespaces.
     pub sysctls_set: bool,
     pub seccomp_profile: Option<&'a str>,
+    /// SELinux' level where the request gives none; empty where the host has no SELinux.
+    pub selinux_level: &'a str,
     pub host: &'a Host,
 }
 
@@ -76,8 +81,8 @@ pub struct SandboxInput<'a> {
 pub fn sandbox_spec(input: &SandboxInput<'_>) -> Result<Spec, Invalid> {
     let context = security_context(input.config);
     let own = sandbox_namespaces(input.config)?;
-    let labels =
-        selinux::labels(context.selinux_options.as_ref(), None, context.privileged, input.host.selinux.as_ref())?;
+    let (asked, host) = (context.selinux_options.as_ref(), input.host.selinux.as_ref());
+    let labels = selinux::labels(asked, None, input.selinux_level, context.privileged, host)?;
     let process = sandbox_process(input, &context, labels.process)?;
     let mut linux = bare_linux();
     linux.set_namespaces(Some(spaces(input)?));
@@ -174,7 +179,7 @@ fn spaces(input: &SandboxInput<'_>) -> Result<Vec<LinuxNamespace>, Invalid> {
 fn mounts_of(input: &SandboxInput<'_>, shape: &Shape<'_>) -> Result<Vec<Mount>, Invalid> {
     let mut list = mounts::mounts(shape, Vec::new())?.list;
     list.retain(|mount| !mount.destination().starts_with("/sys/fs/cgroup"));
-    let files = [("/dev/shm", &input.files.shm), ("/etc/resolv.conf", &input.files.resolv_conf)];
+    let files = [(SHARED_MEMORY, &input.files.shm), ("/etc/resolv.conf", &input.files.resolv_conf)];
     let bound = |(place, path): (&str, &Option<PathBuf>)| {
         let path = path.as_ref()?.display().to_string();
         Some(mounts::mount(place, "bind", &path, &["rbind", "ro", "nosuid", "nodev", "noexec"]))

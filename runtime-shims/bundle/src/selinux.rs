@@ -13,23 +13,29 @@ pub(crate) struct Labels {
     pub mount: Option<String>,
 }
 
-/// The container's options, else its sandbox's, over the host's labels. None where the host has no SELinux; a
-/// privileged container's process has none of its own.
+/// The container's options, else its sandbox's, over the host's labels; `level` is that of its pod, which all of its
+/// containers share that are given none. None where the host has no SELinux; a privileged container's process has none
+/// of its own.
 ///
 /// # Errors
 /// A level that is none.
 pub(crate) fn labels(
     own: Option<&SeLinuxOption>,
     sandbox: Option<&SeLinuxOption>,
+    level: &str,
     privileged: bool,
     host: Option<&Selinux>,
 ) -> Result<Labels, Invalid> {
     let empty = SeLinuxOption::default();
-    let options = own.filter(|own| **own != empty).or(sandbox).unwrap_or(&empty);
+    let mut options = own.filter(|own| **own != empty).or(sandbox).unwrap_or(&empty).clone();
     check_level(&options.level)?;
+    if options.level.is_empty() {
+        let given = sandbox.map(|sandbox| sandbox.level.as_str()).filter(|level| !level.is_empty());
+        options.level = given.unwrap_or(level).to_owned();
+    }
     let Some(host) = host else { return Ok(Labels::default()) };
     let files = SeLinuxOption { level: options.level.clone(), ..SeLinuxOption::default() };
-    let process = Some(replaced(&host.process, options)).filter(|_| !privileged);
+    let process = Some(replaced(&host.process, &options)).filter(|_| !privileged);
     Ok(Labels { process, mount: Some(replaced(&host.file, &files)) })
 }
 
@@ -88,13 +94,17 @@ mod tests {
             file: "system_u:object_r:container_file_t:s0:c1,c2".into(),
         };
         let typed = SeLinuxOption { r#type: "spc_t".into(), level: "s0:c4,c5".into(), ..Default::default() };
-        let of = |own: Option<&SeLinuxOption>, privileged| labels(own, Some(&level("s0:c9")), privileged, Some(&host));
+        let of = |own: Option<&SeLinuxOption>, privileged| {
+            labels(own, Some(&level("s0:c9")), "s0:c7", privileged, Some(&host))
+        };
         let got = of(Some(&typed), false).unwrap();
         assert_eq!(got.process.as_deref(), Some("system_u:system_r:spc_t:s0:c4,c5"));
         assert_eq!(got.mount.as_deref(), Some("system_u:object_r:container_file_t:s0:c4,c5"));
         assert_eq!(of(None, false).unwrap().process.as_deref(), Some("system_u:system_r:container_t:s0:c9"));
         assert_eq!(of(None, true).unwrap().process, None);
-        assert_eq!(labels(Some(&typed), None, false, None), Ok(Labels::default()));
+        assert_eq!(labels(Some(&typed), None, "", false, None), Ok(Labels::default()));
+        let alone = labels(None, None, "s0:c7,c8", false, Some(&host)).unwrap();
+        assert_eq!(alone.process.as_deref(), Some("system_u:system_r:container_t:s0:c7,c8"), "its pod's");
     }
 
     #[test]
@@ -103,7 +113,7 @@ mod tests {
             assert!(check_level(good).is_ok(), "{good}");
         }
         for bad in ["s", "s0:", "s0:c12345", "c0", "s0:c1.", "s0-s1-s2", "s0:c1.c2.c3"] {
-            let error = labels(Some(&level(bad)), None, false, None).unwrap_err();
+            let error = labels(Some(&level(bad)), None, "", false, None).unwrap_err();
             assert_eq!(error.reason, format!("the format of 'level' {bad:?} is not correct"));
         }
     }

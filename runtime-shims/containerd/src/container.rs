@@ -134,6 +134,7 @@ impl Inner {
             .iter()
             .map(|device| crate::host::nodes(Path::new(&device.host_path), DEVICE_DEPTH))
             .collect();
+        let apparmor = crate::host::apparmor().map_err(internal)?;
         let input = ContainerInput {
             id,
             config,
@@ -150,6 +151,8 @@ impl Inner {
             devices: &devices,
             cdi_specs: &cdi_specs,
             seccomp_profile: profile.as_deref(),
+            selinux_level: "",
+            apparmor: apparmor.as_ref(),
             host: &self.host,
         };
         bundle::container_spec(&input).map_err(invalid)

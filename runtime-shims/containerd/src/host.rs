@@ -31,7 +31,6 @@ pub fn look(cgroup_driver: CgroupDriver) -> Host {
         hugetlb: controller("hugetlb", unified),
         capabilities: capabilities(),
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
-        apparmor: apparmor(),
         selinux: None,
         recursive_read_only: mounts_read_only_to_the_bottom(),
         id_mapped_mounts: false,
@@ -93,16 +92,10 @@ fn capabilities() -> Vec<Capability> {
     names.filter_map(|name| name.strip_prefix("CAP_")?.parse().ok()).collect()
 }
 
-fn apparmor() -> Option<AppArmor> {
-    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").ok()?;
-    if enabled.trim() != "Y" {
-        return None;
-    }
-    let profiles = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
-    let loaded: Vec<String> = profiles.lines().filter_map(|line| Some(line.rsplit_once(" (")?.0.to_owned())).collect();
-    // Docker loads its own; containers of a host without it are unconfined unless they name a profile.
-    let default = loaded.iter().find(|name| *name == "docker-default").cloned();
-    Some(AppArmor { loaded, default })
+/// What the kernel has now: profiles come and go while this runs.
+pub fn apparmor() -> anyhow::Result<Option<AppArmor>> {
+    let found = pintle_launch::apparmor::profiles()?;
+    Ok(found.map(|found| AppArmor { loaded: found.loaded, default: found.default }))
 }
 
 /// A process without `CAP_SYS_RESOURCE` cannot go below its own score, nor can what it starts.

@@ -131,6 +131,7 @@ impl Inner {
             files: &self.config.sandbox_files(id, config),
             sysctls_set: false,
             seccomp_profile: profile.as_deref(),
+            selinux_level: "",
             host: &self.host,
         });
         let spec = spec_any(&spec.map_err(invalid)?)?;

@@ -3,7 +3,6 @@
 //! Must not know: a container.
 
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -77,8 +76,9 @@ pub fn print() -> Result<()> {
                 "knownFlags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"],
                 "supportedFlags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"],
             },
-            "apparmor": { "enabled": Path::new("/sys/kernel/security/apparmor").exists() },
-            "selinux": { "enabled": Path::new("/sys/fs/selinux/enforce").exists() },
+            // what this program can do, whatever the host has: so the specification has it
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
             "mountExtensions": { "idmap": { "enabled": true } },
         },

@@ -3,6 +3,7 @@
 //! The command line is runc's, so that runc and crun can stand in for it; `namespaces` alone is ours.
 //! Must not know: CRI, pods, images, who calls.
 
+pub mod apparmor;
 mod cgroup;
 mod cli;
 mod create;

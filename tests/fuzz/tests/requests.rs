@@ -176,6 +176,8 @@ fn requests_make_specifications_or_errors() {
             devices: &vec![Vec::new(); config.devices.len()],
             cdi_specs: &[cdi],
             seccomp_profile: Some(&profile),
+            selinux_level: "",
+            apparmor: None,
             host: &Host::default(),
         });
     });

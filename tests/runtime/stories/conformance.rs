@@ -30,8 +30,14 @@ const MAY_LACK: &[&str] = &[
     "resources/huge-pages",
     "resources/unified",
     "security/apparmor",
+    "security/apparmor-denies",
+    "security/apparmor-exec",
+    "security/apparmor-implied",
+    "security/apparmor-localhost",
     "security/apparmor-missing",
     "security/selinux",
+    "security/selinux-pod",
+    "security/selinux-relabel",
 ];
 
 /// Runs the suite; what it says of each test.

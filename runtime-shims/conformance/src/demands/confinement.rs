@@ -132,24 +132,6 @@ pub const DEMANDS: &[Demand] = &[
         "runtime.v1 LinuxContainerSecurityContext.masked_paths: empty; Pod's procMount Unmasked",
         unmasked
     ),
-    demand!(
-        "security/apparmor",
-        "the runtime's default profile is on the process, none where that is asked for",
-        "runtime.v1 LinuxContainerSecurityContext.apparmor",
-        apparmor
-    ),
-    demand!(
-        "security/apparmor-missing",
-        "a profile that the host has not loaded is refused",
-        "runtime.v1 SecurityProfile.localhost_ref; Pod's appArmorProfile",
-        apparmor_missing
-    ),
-    demand!(
-        "security/selinux",
-        "the process and its files have the label that is asked for",
-        "runtime.v1 LinuxContainerSecurityContext.selinux_options",
-        selinux
-    ),
 ];
 
 const PROCESS: &[&str] = &["cat", "/proc/self/status"];
@@ -376,36 +358,5 @@ async fn unmasked(bench: &Bench) -> anyhow::Result<()> {
     let id = running(bench, |_| {}).await?;
     let table = bench.said(&id, &["cat", "/proc/self/mounts"]).await?;
     ensure!(!table.contains(" /proc/"), "something is mounted below /proc:\n{table}");
-    Ok(())
-}
-
-fn needs_apparmor() -> anyhow::Result<()> {
-    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
-    if enabled.trim() == "Y" { Ok(()) } else { Err(Skip("the kernel has no AppArmor".into()).into()) }
-}
-
-async fn apparmor(bench: &Bench) -> anyhow::Result<()> {
-    needs_apparmor()?;
-    let label = &["cat", "/proc/1/attr/current"];
-    let id = running(bench, |it| it.apparmor = profile(ProfileType::RuntimeDefault, "")).await?;
-    let found = bench.said(&id, label).await?;
-    ensure!(found.contains("(enforce)"), "the profile is {found:?}");
-    let free = running(bench, |it| it.apparmor = profile(ProfileType::Unconfined, "")).await?;
-    equal("the profile", bench.said(&free, label).await?, "unconfined")
-}
-
-async fn apparmor_missing(bench: &Bench) -> anyhow::Result<()> {
-    needs_apparmor()?;
-    refused(bench, |it| it.apparmor = profile(ProfileType::Localhost, "no-such-profile-is-loaded")).await
-}
-
-async fn selinux(bench: &Bench) -> anyhow::Result<()> {
-    if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
-        return Err(Skip("the kernel has no SELinux".into()).into());
-    }
-    let level = "s0:c100,c200".to_owned();
-    let id = running(bench, |it| it.selinux_options = Some(v1::SeLinuxOption { level, ..Default::default() })).await?;
-    let found = bench.said(&id, &["cat", "/proc/1/attr/current"]).await?;
-    ensure!(found.contains("s0:c100,c200"), "the label is {found:?}");
     Ok(())
 }

@@ -9,6 +9,7 @@ mod devices;
 mod events;
 mod exec;
 mod image;
+mod labels;
 mod lifecycle;
 mod lists;
 mod log;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<&'static Demand> {
         resources::DEMANDS,
         security::DEMANDS,
         confinement::DEMANDS,
+        labels::DEMANDS,
         exec::DEMANDS,
         streams::DEMANDS,
         ports::DEMANDS,

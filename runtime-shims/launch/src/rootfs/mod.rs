@@ -142,7 +142,8 @@ impl Tree {
         if let Some((propagation, all)) = one.options.propagation {
             mount::change(new.as_fd(), all, Change { propagation, ..Change::default() })?;
         }
-        mount::attach(new.as_fd(), target.as_fd()).context("cannot attach")
+        mount::attach(new.as_fd(), target.as_fd()).context("cannot attach")?;
+        one.label.as_deref().map_or(Ok(()), |label| mount::label(new.as_fd(), label)).context("cannot label")
     }
 
     fn cgroups_of_namespace(&self, one: &Prepared, cgroups: &[(String, OwnedFd)]) -> Result<()> {

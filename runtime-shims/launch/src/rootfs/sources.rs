@@ -19,6 +19,9 @@ use crate::sys::clone::{Birth, spawn};
 use crate::sys::mount::{self, Change, IDMAP};
 use crate::sys::pipe::Talk;
 
+/// There where the kernel has SELinux.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
+
 /// What one mount of the specification takes.
 #[derive(Debug)]
 pub enum Source {
@@ -37,6 +40,21 @@ pub struct Prepared {
     pub kind: String,
     pub options: Options,
     pub source: Source,
+    /// SELinux' label of a file system that takes it from its first file on.
+    pub label: Option<String>,
+}
+
+impl Prepared {
+    /// With SELinux' label on a file system of the container's own: those that are made with one, and message queues.
+    fn labelled(mut self, label: Option<&str>) -> Self {
+        let Some(label) = label.filter(|_| matches!(self.source, Source::New)) else { return self };
+        match self.kind.as_str() {
+            "tmpfs" | "devpts" => self.options.data.push(("context".to_owned(), Some(label.to_owned()))),
+            "mqueue" => self.label = Some(label.to_owned()),
+            _ => {}
+        }
+        self
+    }
 }
 
 /// All that is prepared.
@@ -59,9 +77,11 @@ pub fn prepare(
     let root = mount::copy(rootfs, true).with_context(|| format!("cannot open the root {}", rootfs.display()))?;
     let private = Change { propagation: libc::MS_PRIVATE, ..Change::default() };
     mount::change(root.as_fd(), true, private).context("cannot make the root private")?;
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    let label = label.filter(|label| !label.is_empty() && Path::new(SELINUX).exists());
     let mut mounts = Vec::new();
     for one in spec.mounts().iter().flatten() {
-        let prepared = prepare_one(one, bundle, users, cgroup);
+        let prepared = prepare_one(one, bundle, users, cgroup).map(|prepared| prepared.labelled(label));
         mounts.push(prepared.with_context(|| format!("cannot prepare the mount at {}", one.destination().display()))?);
     }
     let devices = if users.is_some() { devices::copies(spec)? } else { Vec::new() };
@@ -81,7 +101,7 @@ fn prepare_one(one: &Mount, bundle: &Path, users: Option<BorrowedFd<'_>>, cgroup
     } else {
         Source::New
     };
-    Ok(Prepared { destination, kind, options, source })
+    Ok(Prepared { destination, kind, options, source, label: None })
 }
 
 fn bind(source: &Path, options: &Options, one: &Mount, users: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {

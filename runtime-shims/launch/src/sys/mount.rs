@@ -8,7 +8,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::fcntl::{OFlag, openat};
 use nix::libc;
+use nix::sys::stat::Mode;
 
 use super::check;
 
@@ -97,6 +99,16 @@ pub fn new(kind: &str, options: &[(String, Option<String>)], attributes: u64) ->
     check(unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, none, none, 0) })?;
     // SAFETY: takes and returns numbers.
     check(unsafe { libc::syscall(libc::SYS_fsmount, fd, CLOEXEC, attributes) }).map(owned)
+}
+
+/// Gives the root of a mount SELinux' label.
+pub fn label(mount: BorrowedFd<'_>, label: &str) -> io::Result<()> {
+    // an fd of a mount itself has no attributes to be set
+    let root = openat(mount, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let (name, value) = (c"security.selinux".as_ptr(), text(Path::new(label))?);
+    let (fd, bytes) = (root.as_raw_fd(), value.as_bytes_with_nul());
+    // SAFETY: name and value live through the call, which keeps neither.
+    check(unsafe { libc::fsetxattr(fd, name, bytes.as_ptr().cast(), bytes.len(), 0) }.into()).map(drop)
 }
 
 fn configure(context: &OwnedFd, name: &str, value: Option<&str>) -> io::Result<()> {

@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use oci_spec::runtime::Spec;
 use pintle_bundle::{
-    ContainerInput, DeviceNode, MountSource, NamespacePaths, SandboxNamespaces, UserDatabase, Volume, cdi_devices,
-    container_spec, image_volumes, sandbox_namespaces,
+    AppArmor, ContainerInput, DeviceNode, MountSource, NamespacePaths, SandboxNamespaces, UserDatabase, Volume,
+    cdi_devices, container_spec, image_volumes, sandbox_namespaces,
 };
 use pintle_cri::v1;
 use pintle_cri::v1::NamespaceMode;
 use serde::Serialize;
 
 use crate::drivers::mounts::Snapshot;
-use crate::drivers::{inside, sources};
+use crate::drivers::{inside, selinux, sources};
 use crate::error::{Error, Result};
 use crate::plan::lifecycle;
 use crate::runtime::Shared;
@@ -65,10 +65,31 @@ pub fn write(
         devices: &devices(&record.config),
         cdi_specs: &cdi_specs(&record.config)?,
         seccomp_profile: seccomp_profile(&record.config)?.as_deref(),
+        selinux_level: &pod.selinux_level,
+        apparmor: apparmor()?.as_ref(),
         host: &shared.host,
     })?;
     write_json(&entry.dir().join("config.json"), &spec)?;
     Ok(Made { user: user(&spec) })
+}
+
+/// SELinux' label of the container's files; `None` where the host has no SELinux.
+pub fn mount_label(shared: &Shared, sandbox: &Entry<Sandbox>, entry: &Entry<Container>) -> Result<Option<String>> {
+    let pod = sandbox.now();
+    Ok(pintle_bundle::mount_label(&entry.now().config, &pod.config, &pod.selinux_level, &shared.host)?)
+}
+
+/// Gives the pod's files, the image's volumes and the mounts that are to be relabelled the container's label.
+pub fn label_files(sandbox: &Entry<Sandbox>, entry: &Entry<Container>, label: &str) -> Result<()> {
+    let own = sandbox_namespaces(&sandbox.now().config)?;
+    let files = sandbox::files::of(sandbox, &own);
+    let shm = files.shm.filter(|_| own.ipc);
+    let mut paths: Vec<PathBuf> = [files.hostname, files.hosts, files.resolv_conf, shm].into_iter().flatten().collect();
+    paths.push(entry.dir().join("volumes"));
+    let mounts = entry.now().config.mounts.clone();
+    paths.extend(mounts.into_iter().filter(|mount| mount.selinux_relabel).map(|mount| mount.host_path.into()));
+    paths.iter().try_for_each(|path| selinux::relabel(path, label))?;
+    Ok(())
 }
 
 /// The bundle's specification as it was written.
@@ -83,7 +104,11 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 /// Mounts the images that the request names as volumes, each below the container's folder; in the order of its mounts.
-pub async fn image_mounts(shared: &Shared, entry: &Entry<Container>) -> Result<Vec<Option<PathBuf>>> {
+pub async fn image_mounts(
+    shared: &Shared,
+    entry: &Entry<Container>,
+    label: Option<&str>,
+) -> Result<Vec<Option<PathBuf>>> {
     let record = entry.now();
     let mut roots = Vec::new();
     for (index, mount) in record.config.mounts.iter().enumerate() {
@@ -103,7 +128,7 @@ pub async fn image_mounts(shared: &Shared, entry: &Entry<Container>) -> Result<V
         let dir = entry.dir().join(format!("image-{index}"));
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let snapshot = Snapshot::of(&dir);
-        snapshot.mount(&shared.images.layers(image.id.as_str()).await?)?;
+        snapshot.mount(&shared.images.layers(image.id.as_str()).await?, label)?;
         roots.push(Some(sub_path(&snapshot.root, &mount.image_sub_path)?));
     }
     Ok(roots)
@@ -182,6 +207,12 @@ fn cdi_specs(config: &v1::ContainerConfig) -> Result<Vec<String>> {
         }
     }
     Ok(texts)
+}
+
+/// What the kernel has now: profiles come and go while the runtime runs.
+fn apparmor() -> Result<Option<AppArmor>> {
+    let found = pintle_launch::apparmor::profiles()?;
+    Ok(found.map(|found| AppArmor { loaded: found.loaded, default: found.default }))
 }
 
 fn seccomp_profile(config: &v1::ContainerConfig) -> Result<Option<String>> {

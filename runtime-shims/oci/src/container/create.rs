@@ -80,15 +80,20 @@ async fn make(
     shared.images.hold(image.id.as_str(), &entry.id)?;
     let layers = shared.images.layers(image.id.as_str()).await?;
     let snapshot = Snapshot::of(entry.dir());
+    let label = bundle::mount_label(shared, sandbox, entry)?;
+    let label = label.as_deref();
     match sandbox_namespaces(&sandbox.now().config)?.user {
         Some(users) => {
             let namespace = shared.namespaces_of(&sandbox.id).join("user");
-            snapshot.mount_mapped(&layers, &namespace, plan::root_of(&users), &shared.mapped_of(&entry.id))?;
+            snapshot.mount_mapped(&layers, &namespace, plan::root_of(&users), &shared.mapped_of(&entry.id), label)?;
         }
-        None => snapshot.mount(&layers)?,
+        None => snapshot.mount(&layers, label)?,
     }
-    let volumes = bundle::image_mounts(shared, entry).await?;
+    let volumes = bundle::image_mounts(shared, entry, label).await?;
     let made = bundle::write(shared, sandbox, entry, image, &snapshot, &volumes)?;
+    if let Some(label) = label {
+        bundle::label_files(sandbox, entry, label)?;
+    }
     if !entry.now().log_path.is_empty() {
         make_log_folder(&entry.now().log_path)?;
     }

@@ -10,7 +10,7 @@ use pintle_bundle::{CgroupVersion, DeviceNode, Host};
 use pintle_cri::CgroupDriver;
 
 use super::cgroups::Hierarchies;
-use super::sources;
+use super::{selinux, sources};
 
 /// By their number in the kernel's masks.
 const CAPABILITIES: [Capability; 41] = {
@@ -72,9 +72,7 @@ pub fn look(hierarchies: &Hierarchies, cgroup_driver: CgroupDriver) -> Host {
         hugetlb: has_controller(hierarchies, "hugetlb"),
         capabilities,
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
-        // a profile would have to be written and loaded by us first
-        apparmor: None,
-        selinux: None,
+        selinux: selinux::look(),
         recursive_read_only: true,
         id_mapped_mounts: true,
         least_oom_score_adj: (!may_lower).then(own_oom_score_adj),

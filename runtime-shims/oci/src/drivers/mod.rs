@@ -12,4 +12,5 @@ pub mod monitors;
 pub mod mounts;
 pub mod namespaces;
 pub mod processes;
+pub mod selinux;
 pub mod sources;

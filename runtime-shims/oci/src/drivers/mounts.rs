@@ -43,20 +43,24 @@ impl Snapshot {
         namespace: &Path,
         root: (u32, u32),
         dir: &Path,
+        label: Option<&str>,
     ) -> anyhow::Result<()> {
         let mut mapped = Mapped::by(namespace, dir)?;
         let layers: anyhow::Result<Vec<PathBuf>> = layers.iter().map(|layer| mapped.add(layer, true)).collect();
         make_dir(&self.upper)?;
         std::os::unix::fs::chown(&self.upper, Some(root.0), Some(root.1)).context("giving a folder to mapped users")?;
-        self.mount(&layers?)
+        self.mount(&layers?, label)
     }
 
-    /// Mounts `layers` (the topmost first) below the container's own.
-    pub fn mount(&self, layers: &[PathBuf]) -> anyhow::Result<()> {
+    /// Mounts `layers` (the topmost first) below the container's own. All files have SELinux' label, where one is given.
+    pub fn mount(&self, layers: &[PathBuf], label: Option<&str>) -> anyhow::Result<()> {
         for dir in [&self.root, &self.upper, &self.work] {
             make_dir(dir)?;
         }
         let mut options = self.options(layers);
+        if let Some(label) = label {
+            options.push(format!(",context=\"{label}\""));
+        }
         anyhow::ensure!(
             options.len() + VOLATILE.len() <= MOST_OPTIONS,
             "{} layers are too many to mount",
@@ -100,11 +104,12 @@ fn make_dir(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// A sandbox's `/dev/shm`, of containerd's size.
-pub fn shared_memory(at: &Path) -> anyhow::Result<()> {
+/// A sandbox's `/dev/shm`, of containerd's size, that belongs to this user and group of the host.
+pub fn shared_memory(at: &Path, (user, group): (u32, u32)) -> anyhow::Result<()> {
     make_dir(at)?;
     let flags = MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("shm"), at, Some("tmpfs"), flags, Some("mode=1777,size=65536k"))
+    let options = format!("mode=1777,size=65536k,uid={user},gid={group}");
+    mount(Some("shm"), at, Some("tmpfs"), flags, Some(&*options))
         .with_context(|| format!("mounting shared memory at {}", at.display()))
 }
 

@@ -10,6 +10,7 @@ use pintle_bundle::{SandboxFiles, SandboxNamespaces, hostname, resolv_conf};
 
 use crate::drivers::mounts;
 use crate::error::Result;
+use crate::plan;
 use crate::runtime::Shared;
 use crate::state::{Entry, Sandbox};
 
@@ -38,7 +39,8 @@ pub fn make(shared: &Shared, entry: &Entry<Sandbox>, own: &SandboxNamespaces) ->
     write(dir, "hostname", &format!("{}\n", hostname(config, &shared.host)))?;
     write(dir, "hosts", &host_text("/etc/hosts")?)?;
     if own.ipc {
-        mounts::shared_memory(&dir.join("shm"))?;
+        let root = own.user.as_ref().map_or((0, 0), plan::root_of);
+        mounts::shared_memory(&dir.join("shm"), root)?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use super::{files, pause, stop, watch};
 use crate::clock;
 use crate::drivers::launcher::Launcher;
 use crate::drivers::namespaces::{self, Wanted};
+use crate::drivers::selinux;
 use crate::error::{Error, Result};
 use crate::runtime::Shared;
 use crate::state::{Entry, Sandbox, VERSION};
@@ -36,8 +37,10 @@ pub async fn run(shared: &Arc<Shared>, request: v1::RunPodSandboxRequest) -> Res
     let id = crate::plan::id(rand::random());
     // its containers' cgroups will be there
     cgroup_dir(config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent), &id, &shared.host)?;
+    let selinux_level = selinux_level(shared, &config);
     let entry = shared.sandboxes.add(Sandbox {
         version: VERSION,
+        selinux_level,
         id,
         config,
         handler: request.runtime_handler,
@@ -54,6 +57,21 @@ pub async fn run(shared: &Arc<Shared>, request: v1::RunPodSandboxRequest) -> Res
     shared.events.of_sandbox(Event::ContainerCreatedEvent, &record, &shared.containers);
     shared.events.of_sandbox(Event::ContainerStartedEvent, &record, &shared.containers);
     Ok(entry.id.clone())
+}
+
+/// As asked, or one that no other pod has.
+fn selinux_level(shared: &Shared, config: &v1::PodSandboxConfig) -> String {
+    if shared.host.selinux.is_none() {
+        return String::new();
+    }
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    match context.and_then(|context| context.selinux_options.as_ref()).map(|asked| &asked.level) {
+        Some(level) if !level.is_empty() => level.clone(),
+        _ => {
+            let pods = shared.sandboxes.all();
+            selinux::level(|level| pods.iter().any(|pod| pod.now().selinux_level == level))
+        }
+    }
 }
 
 async fn make(

@@ -16,7 +16,7 @@ use pintle_cri::v1::PodSandboxConfig;
 use pintle_monitor::Monitor;
 
 use crate::container::bundle::write_json;
-use crate::drivers::{monitors, mounts, namespaces, sources};
+use crate::drivers::{monitors, mounts, namespaces, selinux, sources};
 use crate::error::Result;
 use crate::runtime::Shared;
 use crate::state::{Entry, Sandbox};
@@ -53,6 +53,7 @@ fn spec(shared: &Shared, entry: &Entry<Sandbox>) -> Result<oci_spec::runtime::Sp
         files: &SandboxFiles::default(),
         sysctls_set: true,
         seccomp_profile: profile.as_deref(),
+        selinux_level: &record.selinux_level,
         host: &shared.host,
     };
     Ok(sandbox_spec(&input)?)
@@ -87,11 +88,18 @@ fn rootfs(shared: &Shared) -> Result<PathBuf> {
     for dir in ["proc", "dev", "sys"] {
         fs::create_dir_all(root.join(dir)).with_context(|| format!("making {}", root.display()))?;
     }
+    label(shared, &root)?;
     let new = root.join(format!("pause.{}", crate::plan::id(rand::random())));
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&new)?;
     file.write_all(pintle_cri::pause::PROGRAM)?;
+    label(shared, &new)?;
     fs::rename(new, program)?;
     Ok(root)
+}
+
+/// As a file that every pod may read, whatever its categories.
+fn label(shared: &Shared, path: &Path) -> anyhow::Result<()> {
+    shared.host.selinux.as_ref().map_or(Ok(()), |labels| selinux::relabel(path, &labels.file))
 }
 
 /// Ends it; none is no error.

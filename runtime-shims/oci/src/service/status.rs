@@ -43,6 +43,8 @@ fn info(shared: &Shared) -> HashMap<String, String> {
         "cgroupDriver": shared.host.cgroup_driver.as_str_name().to_lowercase(),
         "cgroupVersion": format!("{:?}", shared.host.cgroup_version),
         "podCIDR": shared.pod_cidr(),
+        "apparmor": pintle_launch::apparmor::is_enabled(),
+        "selinux": shared.host.selinux.as_ref().map(|labels| &labels.process),
     });
     HashMap::from([("config".to_owned(), config.to_string())])
 }

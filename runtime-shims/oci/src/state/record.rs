@@ -47,6 +47,9 @@ pub struct Sandbox {
     pub overhead: Option<v1::LinuxContainerResources>,
     #[prost(message, optional, tag = "11")]
     pub resources: Option<v1::LinuxContainerResources>,
+    /// SELinux' level of its containers that are given none; empty where the host has no SELinux.
+    #[prost(string, tag = "12")]
+    pub selinux_level: String,
 }
 
 /// A container.

@@ -1,0 +1,148 @@
+//! SELinux: what the host's policy has for containers, and files that get labels.
+//!
+//! Must not know: which container gets which label.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use nix::libc;
+use pintle_bundle::Selinux;
+
+const POLICIES: &str = "/etc/selinux";
+/// Of the package container-selinux; before the policy's own.
+const CONTEXTS: &str = "/usr/share/containers/selinux/contexts";
+/// Categories of a policy with many.
+const CATEGORIES: u16 = 1024;
+/// Levels in use are few beside the half million there are.
+const ATTEMPTS: usize = 1000;
+
+/// Nothing that belongs to the whole host gets a container's label. Source: go-selinux's `chcon`.
+const NEVER: [&str; 24] = [
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/etc/passwd",
+    "/etc/pki",
+    "/etc/shadow",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/media",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var",
+    "/var/lib",
+    "/var/log",
+];
+
+/// The labels of containers, where the kernel has SELinux and its policy knows containers.
+pub fn look() -> Option<Selinux> {
+    if !Path::new("/sys/fs/selinux/enforce").exists() {
+        return None;
+    }
+    let config = fs::read_to_string(Path::new(POLICIES).join("config")).unwrap_or_default();
+    let policy = value(&config, "SELINUXTYPE")?;
+    let own: PathBuf = [POLICIES, &policy, "contexts/lxc_contexts"].iter().collect();
+    let text = fs::read_to_string(CONTEXTS).or_else(|_| fs::read_to_string(own)).ok()?;
+    Some(Selinux { process: value(&text, "process")?, file: value(&text, "file")? })
+}
+
+/// `key = "value"`, with or without quotes and spaces.
+fn value(text: &str, key: &str) -> Option<String> {
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    let found = lines.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().trim_matches('"'));
+    found.map(str::to_owned).find(|value| !value.is_empty())
+}
+
+/// A level of two categories that nobody has yet: `s0:c12,c345`.
+pub fn level(taken: impl Fn(&str) -> bool) -> String {
+    let mut level = String::new();
+    for _ in 0..ATTEMPTS {
+        let (one, other) = (rand::random::<u16>() % CATEGORIES, rand::random::<u16>() % CATEGORIES);
+        level = format!("s0:c{},c{}", one.min(other), one.max(other));
+        if one != other && !taken(&level) {
+            break;
+        }
+    }
+    level
+}
+
+/// Gives a file, or a folder with everything in it, a label. Links are labelled themselves and not followed; what goes
+/// meanwhile is no error.
+///
+/// # Errors
+/// It belongs to the whole host, or the policy or its file system refuses. One without labels is left as it is.
+pub fn relabel(path: &Path, label: &str) -> anyhow::Result<()> {
+    let clean: PathBuf = path.components().collect();
+    ensure!(
+        !NEVER.iter().any(|one| clean == Path::new(one)),
+        "SELinux relabeling of {} is not allowed",
+        path.display()
+    );
+    let label = CString::new(label).context("a label with a NUL byte")?;
+    walk(&clean, &label)
+}
+
+fn walk(path: &Path, label: &CString) -> anyhow::Result<()> {
+    match set(path, label) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
+        done => done.with_context(|| format!("labelling {}", path.display()))?,
+    }
+    let is_dir = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    let entries = if is_dir { Some(fs::read_dir(path)) } else { None };
+    let entries = entries.transpose().with_context(|| format!("reading {}", path.display()))?;
+    entries.into_iter().flatten().flatten().try_for_each(|entry| walk(&entry.path(), label))
+}
+
+fn set(path: &Path, label: &CString) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let value = label.as_bytes_with_nul();
+    // SAFETY: the strings and the value live through the call, which keeps none of them.
+    let done =
+        unsafe { libc::lsetxattr(path.as_ptr(), c"security.selinux".as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contexts_are_read_as_policies_write_them() {
+        let text = "# of containers\nprocess = \"system_u:system_r:container_t:s0\"\nfile=\"f\"\nro_file = \"r\"\n";
+        assert_eq!(value(text, "process").as_deref(), Some("system_u:system_r:container_t:s0"));
+        assert_eq!((value(text, "file").as_deref(), value(text, "content")), (Some("f"), None));
+        assert_eq!(value("SELINUX=permissive\nSELINUXTYPE=default\n", "SELINUXTYPE").as_deref(), Some("default"));
+    }
+
+    #[test]
+    fn a_level_has_two_categories_in_order_and_is_nobodys() {
+        let first = level(|_| false);
+        let (low, high) = first.strip_prefix("s0:c").unwrap().split_once(",c").unwrap();
+        assert!(low.parse::<u16>().unwrap() < high.parse().unwrap(), "{first}");
+        assert_ne!(level(|level| level == first), first);
+    }
+
+    #[test]
+    fn what_belongs_to_the_host_is_not_relabelled() {
+        for path in ["/", "/etc/", "/var/lib/."] {
+            let error = relabel(Path::new(path), "x").unwrap_err().to_string();
+            assert!(error.contains("is not allowed"), "{error}");
+        }
+        assert!(relabel(Path::new("/no/such/file"), "x").is_ok());
+    }
+}
