@@ -59,6 +59,8 @@ impl Volumes {
         let mut host = volume.cloned().ok_or_else(|| {
             format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, container.name)
         })?;
+        // of volumes of the kubelet's own making; what is the host's keeps its labels
+        let selinux_relabel = relabels() && host.starts_with(self.pod_dir(pod));
         if let Some(sub) = sub_path_of(mount, around.environment)? {
             let target = self
                 .pod_dir(pod)
@@ -83,6 +85,7 @@ impl Volumes {
             host_path: host.display().to_string(),
             readonly: mount.read_only.unwrap_or(false),
             propagation: propagation.into(),
+            selinux_relabel,
             ..Mount::default()
         })
     }
@@ -107,7 +110,17 @@ impl Volumes {
 }
 
 fn bind(inside: &str, host: &Path) -> Mount {
-    Mount { container_path: inside.into(), host_path: host.display().to_string(), ..Mount::default() }
+    Mount {
+        container_path: inside.into(),
+        host_path: host.display().to_string(),
+        selinux_relabel: relabels(),
+        ..Mount::default()
+    }
+}
+
+/// Whether files have labels here that containers are kept apart by.
+fn relabels() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 fn write(path: &Path, data: &[u8], mode: u32) -> Result<(), String> {
