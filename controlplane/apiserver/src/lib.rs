@@ -11,6 +11,7 @@ pub mod cache;
 pub mod call;
 pub mod client;
 pub mod config;
+pub(crate) mod conversion;
 mod custom;
 pub mod expiry;
 pub mod handler;

@@ -18,6 +18,7 @@ use crate::auth::rbac::Rbac;
 use crate::auth::{Authenticator, Authorizer, Tokens};
 use crate::cache::{Cache, Caches};
 use crate::config::Config;
+use crate::conversion::Clients;
 use crate::custom::{self, Custom};
 use crate::handler::in_flight::InFlight;
 use crate::services::Allocators;
@@ -29,6 +30,7 @@ pub struct ApiServer {
     pub(crate) caches: Arc<Caches>,
     pub(crate) custom: Custom,
     pub(crate) configured: Configured,
+    pub(crate) conversions: Clients,
     pub(crate) services: Allocators,
     pub(crate) quota_turns: Turns,
     pub(crate) in_flight: InFlight,
@@ -60,6 +62,7 @@ impl ApiServer {
             config,
             custom: Custom::default(),
             configured: Configured::default(),
+            conversions: Clients::default(),
             caches,
             services,
             cancel,

@@ -38,11 +38,7 @@ pub fn check(definition: &Value, errors: &mut Errors) {
     }
     check_names(&spec["names"], &path.child("names"), errors);
     check_versions(&spec["versions"], &path.child("versions"), errors);
-    let strategy = spec["conversion"]["strategy"].as_str().unwrap_or("None");
-    if !matches!(strategy, "None" | "Webhook") {
-        let at = path.child("conversion").child("strategy");
-        errors.push(Error::not_supported(&at, strategy, &["None", "Webhook"]));
-    }
+    super::conversion::check(&spec["conversion"], &path.child("conversion"), errors);
 }
 
 fn check_names(own: &Value, path: &Path, errors: &mut Errors) {
@@ -155,15 +151,13 @@ pub fn status(definition: &Value, others: &[&Value], now: &str) -> Value {
     if conflict.is_none() {
         status["acceptedNames"] = names.clone();
     }
-    let converts = definition["spec"]["conversion"]["strategy"] == "Webhook";
-    let established = match (conflict.is_none(), converts) {
-        (true, false) => ("True", "InitialNamesAccepted", "the initial names have been accepted".to_owned()),
-        (true, true) => ("False", "ConversionNotSupported", "this server has no conversion webhooks".to_owned()),
-        (false, _) => ("False", "NotAccepted", "not all names are accepted".to_owned()),
+    let established = match conflict {
+        None => ("True", "InitialNamesAccepted", "the initial names have been accepted".to_owned()),
+        Some(_) => ("False", "NotAccepted", "not all names are accepted".to_owned()),
     };
     for (name, (value, reason, message)) in [("NamesAccepted", accepted), ("Established", established)] {
         // once established, always established
-        if !(name == "Established" && value == "False" && !converts && holds(definition, "Established")) {
+        if !(name == "Established" && value == "False" && holds(definition, "Established")) {
             set(&mut status, name, value, reason, &message, now);
         }
     }

@@ -6,6 +6,7 @@
 //! Must not know: requests, stores, who may define resources.
 
 mod columns;
+pub mod conversion;
 pub mod definition;
 pub mod openapi;
 mod schema;
@@ -44,6 +45,8 @@ pub struct Resource {
     /// What managed fields know of the kind: its metadata. The rest is deduced from values.
     pub ty: &'static Type,
     pub deprecation: Option<String>,
+    /// Given where a webhook converts between versions.
+    pub conversion: Option<conversion::Conversion>,
 }
 
 static KNOWN: LazyLock<Mutex<HashMap<String, &'static Kind>>> = LazyLock::new(Mutex::default);
@@ -61,7 +64,7 @@ pub fn kinds(definition: &Value) -> Result<Vec<&'static Kind>, String> {
 }
 
 fn kind(spec: &Value, version: &Value, storage: &str) -> Result<&'static Kind, String> {
-    let key = json!([spec["group"], spec["names"], spec["scope"], version, storage]).to_string();
+    let key = json!([spec["group"], spec["names"], spec["scope"], spec["conversion"], version, storage]).to_string();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(kind) = known.get(&key) {
         return Ok(kind);
@@ -127,6 +130,7 @@ fn row(spec: &Value, version: &Value, storage: &str) -> Kind {
             let usual = format!("{group}/{name} {kind} is deprecated");
             version["deprecationWarning"].as_str().map_or(usual, str::to_owned)
         }),
+        conversion: conversion::Conversion::of(&spec["conversion"]),
     };
     Kind {
         group,

@@ -3,7 +3,7 @@
 //! Must not know: where it came from.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use pintle_api::kinds::Kind;
@@ -25,7 +25,14 @@ pub struct Stored {
     metadata: Range<u32>,
     labels: Labels,
     fields: Fields,
+    faces: Faces,
 }
+
+/// What conversion webhooks made of an object: few objects have any.
+type Faces = OnceLock<Box<Mutex<Vec<(&'static Kind, Arc<Value>)>>>>;
+
+/// How many of them are kept: a definition that changes makes kinds anew.
+const MOST_FACES: usize = 16;
 
 impl Stored {
     /// From the JSON without resourceVersion. `kind` is given where it has selectable fields.
@@ -52,6 +59,7 @@ impl Stored {
             metadata,
             labels: head.labels,
             fields: head.fields,
+            faces: Faces::new(),
         }
     }
 
@@ -59,6 +67,20 @@ impl Stored {
     pub fn value(&self) -> Value {
         // unreadable JSON was reported when it came in
         serde_json::from_slice(&self.json).unwrap_or_default()
+    }
+
+    /// The object as a webhook converted it for `kind`.
+    pub fn face(&self, kind: &Kind) -> Option<Arc<Value>> {
+        let faces = self.faces.get()?.lock().unwrap_or_else(PoisonError::into_inner);
+        faces.iter().find(|(of, _)| std::ptr::eq(*of, kind)).map(|(_, face)| face.clone())
+    }
+
+    pub fn keep_face(&self, kind: &'static Kind, face: Value) {
+        let mut faces = self.faces.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if faces.len() >= MOST_FACES {
+            faces.clear();
+        }
+        faces.push((kind, Arc::new(face)));
     }
 
     /// The JSON of the metadata, which is part of the object's.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{list_kind, list_meta};
 use crate::cache::Stored;
 use crate::call::{Call, List};
+use crate::conversion;
 use crate::negotiate::As;
 
 /// The object's JSON as a client of `kind` reads it: the stored bytes themselves, where `kind` is the stored one.
@@ -25,9 +26,14 @@ pub fn json(kind: &Kind, object: &Stored) -> Result<Bytes, Status> {
 }
 
 pub fn of_stored(kind: &Kind, object: &Stored) -> Result<Value, Status> {
-    let mut value = object.value();
-    convert::from_stored(kind, &mut value);
+    let mut value = object.face(kind).map_or_else(|| object.value(), |face| Value::clone(&face));
+    if conversion::of(kind).is_none() {
+        convert::from_stored(kind, &mut value);
+    }
     if let Some(resource) = kind.custom {
+        if resource.conversion.is_some() && value["apiVersion"] != kind.api_version() {
+            return Err(Status::internal(format!("{} was not converted to {}", object.key, kind.api_version())));
+        }
         // it may have been written under another version or schema
         value["apiVersion"] = kind.api_version().into();
         resource.prune(&mut value).map_err(Status::internal)?;

@@ -16,6 +16,7 @@ use crate::admission::{self, Attributes, Operation};
 use crate::body::RequestBody;
 use crate::cache::{CommitError, Stored};
 use crate::call::{Call, Reply};
+use crate::conversion;
 use crate::request::WriteOptions;
 use crate::rules::{traits, write as rules};
 use crate::server::ApiServer;
@@ -74,6 +75,7 @@ pub(crate) async fn change(
     let name = call.info.name.as_str();
     for _ in 0..ATTEMPTS {
         let current = cache.get(call.namespace(), name).ok_or_else(|| call.not_found(name))?;
+        conversion::prepare(server, call.kind, std::iter::once(&current)).await?;
         let old = crate::render::shape::of_stored(call.kind, &current)?;
         let (mut new, insists) = propose(call, &source, &old)?;
         if insists && object::revision(&new) > current.revision {
@@ -82,7 +84,8 @@ pub(crate) async fn change(
         }
         check_version(call, &new, &old, insists)?;
         let taken = prepare(server, call, options, &source, &mut new, &old).await?;
-        match commit(server, call, options, &current, &old, new).await {
+        let kept = conversion::to_storage(server, call.kind, &new).await?;
+        match commit(server, call, options, &current, &old, (new, kept)).await {
             Ok(reply) => {
                 taken.keep();
                 return Ok(reply);
@@ -169,13 +172,14 @@ async fn prepare(
     services::allocate(server, call.kind, new, Some(old), options.dry_run)
 }
 
+/// `kept`: the new object as it is stored, where that is converted.
 async fn commit(
     server: &ApiServer,
     call: &Call,
     options: &WriteOptions,
     current: &Arc<Stored>,
     old: &Value,
-    new: Value,
+    (new, kept): (Value, Option<Value>),
 ) -> Result<Reply, CommitError> {
     let deletes = rules::deletes(&new, old, call.kind);
     if !deletes && rules::is_same(&new, old) {
@@ -191,7 +195,7 @@ async fn commit(
         services::release(server, call.kind, &gone);
         return Ok(Reply::Value { code: 200, value: new });
     }
-    let Ok(bytes) = write::bytes_of(call, new) else { return Err(CommitError::Gone) };
+    let Ok(bytes) = write::bytes_of(call, kept.unwrap_or(new)) else { return Err(CommitError::Gone) };
     let stored = cache.update(namespace, name, current.revision, bytes).await?;
     Ok(Reply::Stored { code: 200, object: stored })
 }

@@ -14,6 +14,7 @@ use crate::admission::{self, Attributes, Operation};
 use crate::body::RequestBody;
 use crate::cache::{CommitError, Stored};
 use crate::call::{Call, Reply};
+use crate::conversion;
 use crate::request::WriteOptions;
 use crate::rules::delete::rfc3339;
 use crate::rules::write as rules;
@@ -77,6 +78,9 @@ async fn make(
     }
     if options.dry_run {
         return dry_run(server, call, object);
+    }
+    if let Some(kept) = conversion::to_storage(server, call.kind, &object).await? {
+        object = kept;
     }
     let stored = commit(server, call, object, generated).await?;
     taken.keep();

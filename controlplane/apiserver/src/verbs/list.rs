@@ -9,12 +9,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use pintle_api::fields;
+use pintle_api::kinds::Kind;
 use pintle_api::selector::{FieldSelector, LabelSelector};
 use pintle_api::status::Status;
 use serde_json::{Value, json};
 
 use crate::cache::{Cache, Listing, Stored};
 use crate::call::{Call, List, Reply};
+use crate::conversion;
+use crate::render::shape;
 use crate::request::ListOptions;
 use crate::server::ApiServer;
 
@@ -51,6 +54,7 @@ pub async fn list(server: &Arc<ApiServer>, call: &Call) -> Result<Reply, Status>
 
 /// Which objects a list or a watch is about.
 pub struct Selection {
+    kind: &'static Kind,
     labels: LabelSelector,
     fields: FieldSelector,
     /// The one name that is asked for, where it is one.
@@ -73,7 +77,7 @@ impl Selection {
             namespace => Some(namespace.to_owned()),
         };
         let namespace = namespace.filter(|_| call.kind.namespaced);
-        Ok(Self { labels, fields, name, namespace })
+        Ok(Self { kind: call.kind, labels, fields, name, namespace })
     }
 
     pub fn is_everything(&self) -> bool {
@@ -83,7 +87,22 @@ impl Selection {
     pub fn matches(&self, object: &Stored) -> bool {
         self.name.as_deref().is_none_or(|name| *object.name == *name)
             && self.labels.matches_with(|key| object.label(key))
-            && self.fields.matches_with(|key| object.field(key))
+            && self.has_fields(object)
+    }
+
+    /// Whether it looks into custom resources, of which every version has fields of its own.
+    pub fn reads_objects(&self) -> bool {
+        self.kind.custom.is_some() && !self.fields.is_everything()
+    }
+
+    fn has_fields(&self, object: &Stored) -> bool {
+        if !self.reads_objects() {
+            return self.fields.matches_with(|key| object.field(key));
+        }
+        // what cannot be read as the version that is asked for matches nothing in it
+        let Ok(value) = shape::of_stored(self.kind, object) else { return false };
+        let known = fields::selectable(self.kind, &value);
+        self.fields.matches_with(|key| known.iter().find(|(name, _)| *name == key).map(|(_, text)| text.as_str()))
     }
 }
 
@@ -114,6 +133,9 @@ pub async fn select(
             cache.list(namespace)
         }
     };
+    if selection.reads_objects() {
+        conversion::prepare(server, call.kind, listing.items.iter()).await?;
+    }
     Ok(cut(listing, selection, options.limit, now))
 }
 

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use crate::admission::{Attributes, Operation, webhooks};
 use crate::body::RequestBody;
 use crate::call::{Call, Reply};
+use crate::conversion;
 use crate::negotiate::{self, Format};
 use crate::request::{FieldValidation, decode};
 use crate::server::ApiServer;
@@ -36,6 +37,16 @@ pub(crate) use delete::delete_object;
 pub async fn carry_out(server: &Arc<ApiServer>, call: &Arc<Call>, body: RequestBody) -> Result<Reply, Status> {
     check_scope(call)?;
     check_served(call)?;
+    let reply = answer(server, call, body).await?;
+    match &reply {
+        Reply::Stored { object, .. } => conversion::prepare(server, call.kind, std::iter::once(object)).await?,
+        Reply::List(found) => conversion::prepare(server, call.kind, found.items.iter()).await?,
+        Reply::Value { .. } | Reply::Http(_) => {}
+    }
+    Ok(reply)
+}
+
+async fn answer(server: &Arc<ApiServer>, call: &Arc<Call>, body: RequestBody) -> Result<Reply, Status> {
     match (call.info.verb.as_str(), call.info.subresource.as_str()) {
         (_, "scale") => scale::carry_out(server, call, body).await,
         ("create", "binding") => binding::bind(server, call, body).await,

@@ -16,6 +16,7 @@ use super::change::{Source, change};
 use crate::body::RequestBody;
 use crate::cache::Stored;
 use crate::call::{Call, Reply};
+use crate::conversion;
 use crate::negotiate;
 use crate::render::shape;
 use crate::request::{WriteOptions, decode};
@@ -26,6 +27,7 @@ pub async fn carry_out(server: &Arc<ApiServer>, call: &Call, body: RequestBody) 
     let find = || server.cache(call.kind)?.get(call.namespace(), name).ok_or_else(|| call.not_found(name));
     if call.info.verb == "get" {
         let found: Arc<Stored> = find()?;
+        conversion::prepare(server, call.kind, std::iter::once(&found)).await?;
         let value = shape::of_stored(call.kind, &found)?;
         return Ok(Reply::Value { code: 200, value: scale_of(call.kind, &value) });
     }
@@ -47,6 +49,7 @@ pub async fn carry_out(server: &Arc<ApiServer>, call: &Call, body: RequestBody) 
     };
     match change(server, call, &options, Source::Made(&make)).await? {
         Reply::Stored { code, object } => {
+            conversion::prepare(server, call.kind, std::iter::once(&object)).await?;
             Ok(Reply::Value { code, value: scale_of(call.kind, &shape::of_stored(call.kind, &object)?) })
         }
         Reply::Value { code, value } => Ok(Reply::Value { code, value: scale_of(call.kind, &value) }),

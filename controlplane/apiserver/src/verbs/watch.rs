@@ -2,7 +2,7 @@
 //!
 //! Must not know: any kind.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -15,6 +15,7 @@ use super::list::{Selection, parse_version};
 use crate::body::Body;
 use crate::cache::{Change, ChangeKind, Since, Watcher};
 use crate::call::{Call, Reply};
+use crate::conversion;
 use crate::negotiate::{As, Format};
 use crate::render::{self, protobuf, shape};
 use crate::request::ListOptions;
@@ -42,6 +43,8 @@ pub async fn watch(server: &Arc<ApiServer>, call: &Arc<Call>) -> Result<Reply, S
     let now = Instant::now();
     let mut stream = Stream {
         call: call.clone(),
+        server: Arc::downgrade(server),
+        converts: conversion::of(call.kind).is_some(),
         bookmarks: options.bookmarks,
         selection,
         watcher: None,
@@ -88,6 +91,9 @@ fn lasts(server: &ApiServer, options: &ListOptions) -> Duration {
 
 struct Stream {
     call: Arc<Call>,
+    server: Weak<ApiServer>,
+    /// Whether a webhook converts the objects.
+    converts: bool,
     bookmarks: bool,
     selection: Selection,
     watcher: Option<Watcher>,
@@ -109,7 +115,7 @@ impl Stream {
                 biased;
                 change = watcher.next() => match change {
                     Some(change) => {
-                        self.put(&mut out, &change);
+                        self.put_converted(&mut out, &change).await;
                         // on a busy machine more comes meanwhile and goes into the same write; an idle one goes on at once
                         tokio::task::yield_now().await;
                     }
@@ -120,16 +126,30 @@ impl Stream {
                 () = self.cancel.cancelled() => self.done = true,
             }
         }
-        self.gather(&mut out);
+        self.gather(&mut out).await;
         (!out.is_empty()).then(|| out.freeze())
     }
 
     /// What else is there already goes into the same write.
-    fn gather(&mut self, out: &mut BytesMut) {
+    async fn gather(&mut self, out: &mut BytesMut) {
         while out.len() < GATHER && !self.done {
             let Some(change) = self.watcher.as_mut().and_then(Watcher::try_next) else { return };
-            self.put(out, &change);
+            self.put_converted(out, &change).await;
         }
+    }
+
+    /// As `put`, once a webhook has converted the object where one does.
+    async fn put_converted(&mut self, out: &mut BytesMut, change: &Change) {
+        if self.converts && !matches!(change.kind, ChangeKind::Bookmark { .. }) {
+            let Some(server) = self.server.upgrade() else { return };
+            let objects = std::iter::once(&change.object).chain(change.prev.as_ref());
+            if let Err(error) = conversion::prepare(&server, self.call.kind, objects).await {
+                self.write(out, "ERROR", error.to_value().to_string().as_bytes());
+                self.done = true;
+                return;
+            }
+        }
+        self.put(out, change);
     }
 
     fn put(&mut self, out: &mut BytesMut, change: &Change) {

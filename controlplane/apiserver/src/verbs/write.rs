@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::cache::CommitError;
 use crate::call::Call;
+use crate::conversion;
 use crate::request::FieldValidation;
 use crate::rules::delete::rfc3339;
 
@@ -128,7 +129,10 @@ pub fn bytes(call: &Call, object: &Value) -> Result<Bytes, Status> {
 /// As [`bytes`], of an object that nobody needs any more.
 pub fn bytes_of(call: &Call, mut kept: Value) -> Result<Bytes, Status> {
     let (group, version, _) = call.kind.storage;
-    convert::to_stored(call.kind, &mut kept);
+    // what a webhook converts was converted before
+    if conversion::of(call.kind).is_none() {
+        convert::to_stored(call.kind, &mut kept);
+    }
     let ty = facts::type_of(group, version, call.kind.kind);
     if let Some(ty) = ty {
         canonical::canonicalize(&mut kept, ty).map_err(|error| undecodable(call, &error))?;

@@ -11,7 +11,7 @@ use pintle_api::selector::LabelSelector;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::outbound::Trust;
+use crate::outbound::{Callee, Trust};
 
 /// The parts of `ValidatingWebhook` and `MutatingWebhook`; defaults were filled in when it was written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -82,6 +82,20 @@ pub struct Asked<'a> {
     /// Of a namespace, its own name.
     pub namespace: &'a str,
     pub name: &'a str,
+}
+
+impl ClientConfig {
+    pub fn callee(&self) -> Callee<'_> {
+        match &self.service {
+            Some(it) => Callee::Service {
+                namespace: &it.namespace,
+                name: &it.name,
+                path: &it.path,
+                port: if it.port == 0 { 443 } else { it.port },
+            },
+            None => Callee::Url(&self.url),
+        }
+    }
 }
 
 impl Hook {

@@ -17,9 +17,11 @@ use pintle_api::{canonical, cel, facts, patch};
 use serde_json::Value;
 
 use super::{Attributes, Operation};
-use crate::outbound::{self, Callee};
+use crate::conversion;
+use crate::outbound;
 use crate::server::ApiServer;
 use crate::verbs::scale;
+pub(crate) use hook::ClientConfig;
 pub(super) use hook::Hook;
 use hook::{Asked, Condition};
 use review::{Question, Subject};
@@ -156,8 +158,9 @@ pub(super) fn invoked(
     Ok(others.find(|kind| asked(kind)))
 }
 
+/// What a webhook converts is not shown in another version than the request's: that would be a call within a call.
 fn is_equivalent(kind: &Kind, attributes: &Attributes<'_>) -> bool {
-    kind.storage == attributes.kind.storage && !std::ptr::eq(kind, attributes.kind)
+    conversion::of(kind).is_none() && kind.storage == attributes.kind.storage && !std::ptr::eq(kind, attributes.kind)
 }
 
 /// Whether the request's namespace is selected; what is in none always is.
@@ -309,16 +312,8 @@ async fn call(
     let uid = uuid::Uuid::new_v4().to_string();
     let body = shown.question(attributes).review(&uid, version);
     let client = &hook.client_config;
-    let callee = match &client.service {
-        Some(it) => Callee::Service {
-            namespace: &it.namespace,
-            name: &it.name,
-            path: &it.path,
-            port: if it.port == 0 { 443 } else { it.port },
-        },
-        None => Callee::Url(&client.url),
-    };
-    let answer = outbound::post(server, &callee, &client.trust, &body, Duration::from_secs(hook.timeout())).await;
+    let answer =
+        outbound::post(server, &client.callee(), &client.trust, &body, Duration::from_secs(hook.timeout())).await;
     let answer = answer.map_err(|error| error.context("failed to call webhook"))?;
     review::verdict(&answer, &uid, version, mutating)
         .map_err(|why| anyhow::anyhow!("received invalid webhook response: {why}"))
