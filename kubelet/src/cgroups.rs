@@ -147,17 +147,17 @@ impl Cgroups {
     }
 
     /// Makes the pod's cgroup and sets its limits.
-    pub fn ensure(&self, pod: &Pod, limits: &PodLimits) {
+    ///
+    /// # Errors
+    /// The kernel or systemd refuses.
+    pub fn ensure(&self, pod: &Pod, limits: &PodLimits) -> anyhow::Result<()> {
         if !self.is_ours() {
-            return;
+            return Ok(());
         }
         let path = parts(qos::class(pod), pod::uid(pod)).join("/");
-        let made = match self.version {
+        match self.version {
             Version::V2 => self.set_v2(&path, settings_v2(limits)),
             Version::V1 => self.ensure_v1(&join(&self.base, &path), limits),
-        };
-        if let Err(error) = made {
-            tracing::warn!(pod = pod::display(pod), "the pod's cgroup has no limits of its own: {error:#}");
         }
     }
 

@@ -112,7 +112,7 @@ impl Agent {
             wakes,
             reports: report::Reports::new(self.client.clone(), self.cancel.clone()),
             node,
-            room: node::room(&self.config, &self.machine),
+            neighbours: pods::Neighbours::new(shown.clone(), node::room(&self.config, &self.machine)),
             apparmor: self.machine.apparmor,
             shown,
             cancel: self.cancel.clone(),

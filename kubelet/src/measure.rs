@@ -2,11 +2,16 @@
 //!
 //! Must not know: how they are written out.
 
+use std::time::Duration;
+
 use pintle_daemon::metrics::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+/// Milliseconds, upstream's.
+const RESIZE_BUCKETS: [f64; 14] = [10.0, 50.0, 100.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 3e4, 6e4, 12e4, 3e5, 6e5];
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -18,6 +23,8 @@ pub struct Measures {
     started_pods: Counter,
     pub running_pods: Gauge,
     pod_worker: Histogram,
+    resizes: Family<Labels, Histogram, fn() -> Histogram>,
+    resizes_accepted_late: Counter,
 }
 
 impl Measures {
@@ -48,6 +55,16 @@ impl Measures {
                 "Duration in seconds to sync a single pod.",
                 Histogram::new(exponential_buckets(0.005, 2.0, 14)),
             ),
+            resizes: metrics.register(
+                "kubelet_pod_resize_duration_milliseconds",
+                "Duration in milliseconds to actuate a pod resize",
+                Family::new_with_constructor(|| Histogram::new(RESIZE_BUCKETS)),
+            ),
+            resizes_accepted_late: metrics.register(
+                "kubelet_pod_deferred_accepted_resizes",
+                "Cumulative number of resizes that were accepted after being deferred.",
+                Counter::default(),
+            ),
         }
     }
 
@@ -60,6 +77,16 @@ impl Measures {
             ("namespace", namespace.clone()),
         ];
         self.probes.get_or_create(&labels).inc();
+    }
+
+    pub fn resized(&self, success: bool, took: Duration) {
+        let labels = vec![("success", success.to_string())];
+        self.resizes.get_or_create(&labels).observe(took.as_secs_f64() * 1000.0);
+    }
+
+    /// A resize that had to wait got what it asked for.
+    pub fn resize_accepted_late(&self) {
+        self.resizes_accepted_late.inc();
     }
 
     pub fn container_started(&self) {

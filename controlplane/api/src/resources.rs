@@ -2,9 +2,10 @@
 //!
 //! Must not know: nodes, or who asks.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
 
 use crate::quantity::Quantity;
@@ -69,6 +70,51 @@ pub fn limits_with_overhead(spec: &PodSpec) -> Amounts {
     total
 }
 
+/// The spec with what its containers hold: during a resize the larger of what is asked and what its node gave them, and
+/// of a resize that cannot be, nothing. None without a spec. Source: `PodResourcesOptions.UseStatusResources` there.
+pub fn held(pod: &Pod) -> Option<Cow<'_, PodSpec>> {
+    let mut spec = Cow::Borrowed(pod.spec.as_ref()?);
+    let Some(status) = &pod.status else { return Some(spec) };
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let infeasible =
+        conditions.iter().any(|one| one.type_ == "PodResizePending" && one.reason.as_deref() == Some("Infeasible"));
+    let statuses = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    for (name, given) in statuses.filter_map(|one| Some((&one.name, given(one)?))) {
+        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let asked = containers.filter(|one| one.name == *name).find_map(|one| one.resources.as_ref());
+        if asked.is_none_or(|asked| asked.requests == given.requests && asked.limits == given.limits) {
+            continue;
+        }
+        let spec = spec.to_mut();
+        let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+        for container in containers.filter(|one| one.name == *name) {
+            let asked = container.resources.take().filter(|_| !infeasible).unwrap_or_default();
+            let larger = |one: &List, other: &List| {
+                let mut most = amounts(one.as_ref());
+                raise(&mut most, &amounts(other.as_ref()));
+                (one.is_some() || other.is_some()).then(|| written(&most))
+            };
+            container.resources = Some(ResourceRequirements {
+                requests: larger(&asked.requests, &given.requests),
+                limits: larger(&asked.limits, &given.limits),
+                claims: asked.claims,
+            });
+        }
+    }
+    Some(spec)
+}
+
+type List = Option<BTreeMap<String, Written>>;
+
+/// What a kubelet says that a container has and is to have.
+fn given(status: &ContainerStatus) -> Option<ResourceRequirements> {
+    let mut given = status.resources.clone()?;
+    let mut requests = amounts(given.requests.as_ref());
+    raise(&mut requests, &amounts(status.allocated_resources.as_ref()));
+    given.requests = given.requests.is_some().then(|| written(&requests));
+    Some(given)
+}
+
 fn total(spec: &PodSpec, read: impl Fn(&ResourceRequirements) -> Amounts) -> Amounts {
     let of = |container: &Container| container.resources.as_ref().map(&read).unwrap_or_default();
     let (mut running, mut starting, mut sidecars) = (Amounts::new(), Amounts::new(), Amounts::new());
@@ -117,5 +163,24 @@ mod tests {
         assert_eq!(shown(requests(&spec)), ["cpu=250m"]);
         assert_eq!(shown(requests_with_overhead(&spec)), ["cpu=260m", "memory=1Mi"]);
         assert!(limits_with_overhead(&spec).is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_is_resized_holds_the_larger_until_it_is_done() {
+        let pod = |asked: &str, given: &str, reason: &str| -> Pod {
+            serde_json::from_value(json!({
+                "spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": asked}}}]},
+                "status": {
+                    "conditions": [{"type": "PodResizePending", "status": "True", "reason": reason}],
+                    "containerStatuses": [{"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                        "allocatedResources": {"cpu": given}, "resources": {"requests": {"cpu": given}}}],
+                },
+            }))
+            .unwrap()
+        };
+        let held = |pod: Pod| requests(&super::held(&pod).unwrap())["cpu"].to_string();
+        assert_eq!(held(pod("2", "1", "Deferred")), "2");
+        assert_eq!(held(pod("1", "2", "Deferred")), "2");
+        assert_eq!(held(pod("9", "1", "Infeasible")), "1");
     }
 }

@@ -5,6 +5,7 @@
 pub mod hooks;
 pub mod kill;
 pub mod remove;
+pub mod resize;
 pub mod sandbox;
 pub mod start;
 

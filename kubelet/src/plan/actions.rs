@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use super::init;
 use super::pod::{self, Kind};
 use super::probing::{ProbeKind, Results};
+use super::resize::{self, Change, Size};
 use super::restart::{self, BackOff, restarts_after};
 use super::seen::{self, Seen, State};
 
@@ -19,13 +20,15 @@ pub struct Snapshot<'a> {
     pub pod: &'a Pod,
     pub seen: &'a Seen,
     pub probes: &'a Results,
+    /// What running containers were given, by name.
+    pub given: &'a BTreeMap<String, Size>,
     /// Restart back-off by container name.
     pub backoffs: &'a BTreeMap<String, BackOff>,
     pub max_backoff: Duration,
     pub now: Timestamp,
 }
 
-/// What to do, in this order: end the pod, kill, create the sandbox, start.
+/// What to do, in this order: end the pod, kill, resize, create the sandbox, start.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// Stop every container and sandbox (before a new sandbox, or because the pod is over).
@@ -33,6 +36,8 @@ pub struct Plan {
     /// Create a sandbox with this attempt number.
     pub create_sandbox: Option<u32>,
     pub kill: Vec<Kill>,
+    /// Running containers, by name, to be given what is allocated to them.
+    pub resize: Vec<String>,
     pub start: Vec<Start>,
 }
 
@@ -58,6 +63,7 @@ pub enum KillReason {
     StartupProbe,
     LivenessProbe,
     DefinitionChanged,
+    Resize,
     Unknown,
 }
 
@@ -152,7 +158,11 @@ fn regular(snapshot: &Snapshot<'_>, spec: &PodSpec, container: &Container, plan:
         }
         return false;
     };
-    let Some((reason, what)) = fault(snapshot, container, running) else { return true };
+    let Some((reason, what)) = fault(snapshot, container, running) else {
+        let restarts = resized(snapshot, container, running, plan);
+        plan.start.extend(restarts.then(|| start(snapshot, Kind::Regular, container)));
+        return !restarts;
+    };
     let policy = container.restart_policy.as_deref().or(spec.restart_policy.as_deref());
     let mut message = format!("Container {} {what}", container.name);
     if policy != Some("Never") || reason == KillReason::DefinitionChanged {
@@ -178,6 +188,28 @@ pub(super) fn fault(
         Some((KillReason::StartupProbe, "failed startup probe"))
     } else {
         None
+    }
+}
+
+/// Plans what a running container's size asks for; true when it has to start again for it.
+pub(super) fn resized(
+    snapshot: &Snapshot<'_>,
+    container: &Container,
+    running: &seen::Container,
+    plan: &mut Plan,
+) -> bool {
+    match resize::change(container, snapshot.given.get(&container.name)) {
+        Change::None => false,
+        Change::InPlace => {
+            plan.resize.push(container.name.clone());
+            false
+        }
+        Change::Restart => {
+            let message = format!("Container {} resize requires restart", container.name);
+            let (id, name) = (running.id.clone(), container.name.clone());
+            plan.kill.push(Kill { id, name, reason: KillReason::Resize, message });
+            true
+        }
     }
 }
 

@@ -46,6 +46,16 @@ pub fn admit(pod: &Pod, others: &[&Pod], room: Room, unsafe_sysctls: &[String]) 
     ports(spec, &others)
 }
 
+/// Whether the node has what the pod asks for beside what `others` were allocated.
+///
+/// # Errors
+/// What there is too little of.
+pub fn fits(pod: &Pod, others: &[&Pod], room: Room) -> Result<(), Refusal> {
+    let others: Vec<&PodSpec> =
+        others.iter().copied().filter(|other| counts(other)).filter_map(|it| it.spec.as_ref()).collect();
+    pod.spec.as_ref().map_or(Ok(()), |spec| resources(spec, &others, room))
+}
+
 fn counts(pod: &Pod) -> bool {
     !spec_of::has_ended(pod)
 }

@@ -4,7 +4,7 @@
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
-use super::actions::{Kill, KillReason, Plan, Snapshot, failed_for_good, fault, kill_unknown, start};
+use super::actions::{Kill, KillReason, Plan, Snapshot, failed_for_good, fault, kill_unknown, resized, start};
 use super::pod::{self, Kind};
 use super::probing::ProbeKind;
 use super::seen::{self, State};
@@ -86,7 +86,8 @@ fn step(
             wanted.push(index);
         }
         State::Running if sidecar => return running_sidecar(snapshot, container, latest, index, wanted, plan),
-        State::Running => {}
+        // validation lets none of them be resized that would have to start again
+        State::Running => drop(resized(snapshot, container, latest, plan)),
         State::Exited if sidecar => wanted.push(index),
         State::Exited if latest.exit_code == 0 => return Step::Through,
         State::Exited if failed_for_good(container, spec, latest) => return Step::Failed,
@@ -111,6 +112,8 @@ fn running_sidecar(
         if reason == KillReason::StartupProbe {
             return Step::Continue;
         }
+    } else if resized(snapshot, container, latest, plan) {
+        wanted.push(index);
     }
     let started =
         container.startup_probe.is_none() || snapshot.probes.get(&latest.id, ProbeKind::Startup) == Some(true);

@@ -15,6 +15,7 @@ pub mod pod;
 pub mod probing;
 pub mod qos;
 pub mod quantity;
+pub mod resize;
 pub mod resources;
 pub mod restart;
 pub mod retained;

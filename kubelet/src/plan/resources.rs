@@ -97,6 +97,19 @@ pub struct PodLimits {
     pub hugepages: Vec<HugepageLimit>,
 }
 
+impl PodLimits {
+    /// Wide enough for both.
+    pub fn wider(&self, other: &Self) -> Self {
+        let larger = |one: Option<i64>, other: Option<i64>| Some(one?.max(other?));
+        Self {
+            cpu_shares: self.cpu_shares.max(other.cpu_shares),
+            cpu_quota: larger(self.cpu_quota, other.cpu_quota),
+            memory: larger(self.memory, other.memory),
+            ..other.clone()
+        }
+    }
+}
+
 /// The pod cgroup's settings: limits only when every container has one. Source: upstream's ResourceConfigForPod.
 pub fn pod_limits(pod: &Pod, page_sizes: &[String]) -> PodLimits {
     let requests = pod_total(pod, false);

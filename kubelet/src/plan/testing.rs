@@ -64,7 +64,9 @@ pub fn seen(sandboxes: Vec<Sandbox>, containers: Vec<seen::Container>) -> Seen {
 
 /// The plan as lines: `end`, `sandbox N`, `kill NAME`, `start NAME #COUNT` or `wait NAME`.
 pub fn planned(pod: &Pod, seen: &Seen, probes: &Results, backoffs: &BTreeMap<String, BackOff>) -> Vec<String> {
-    let snapshot = Snapshot { pod, seen, probes, backoffs, max_backoff: Duration::from_secs(300), now: at(4) };
+    let given = BTreeMap::new();
+    let given = &given;
+    let snapshot = Snapshot { pod, seen, probes, given, backoffs, max_backoff: Duration::from_secs(300), now: at(4) };
     let plan = actions::plan(&snapshot);
     let mut lines = Vec::new();
     lines.extend(plan.end_pod.then(|| "end".to_string()));

@@ -4,6 +4,9 @@
 
 mod adopt;
 mod mirror;
+mod neighbours;
+
+pub use neighbours::Neighbours;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::Drivers;
 use crate::measure::Measures;
 use crate::observe::events::Wakes;
-use crate::plan::admission::{self, Refusal, Room};
+use crate::plan::admission::{self, Refusal};
 use crate::plan::apparmor;
 use crate::plan::pod;
 use crate::plan::resources::burstable_shares;
@@ -52,7 +55,7 @@ pub struct Setup {
     pub wakes: Wakes,
     pub reports: Reports,
     pub node: watch::Receiver<Facts>,
-    pub room: Room,
+    pub neighbours: Neighbours,
     /// The kernel has AppArmor enabled.
     pub apparmor: bool,
     pub shown: Shown,
@@ -218,6 +221,7 @@ impl Pods {
             shown,
             wake: Arc::new(Notify::new()),
             node: setup.node.clone(),
+            neighbours: setup.neighbours.clone(),
             refused,
             cancel: setup.cancel.clone(),
         });
@@ -243,7 +247,7 @@ impl Pods {
         let others: Vec<&Pod> = others.iter().map(AsRef::as_ref).collect();
         let allowed = &self.setup.drivers.config.allowed_unsafe_sysctls;
         let taken = apparmor::admit(pod, self.setup.apparmor);
-        taken.and_then(|()| admission::admit(pod, &others, self.setup.room, allowed)).err()
+        taken.and_then(|()| admission::admit(pod, &others, self.setup.neighbours.room, allowed)).err()
     }
 
     fn remove(&mut self, uid: &str) {

@@ -29,6 +29,7 @@ impl Worker {
             self.volumes = crate::volumes::PodVolumes::default();
             self.start.drivers.release_pod(&self.uid).await?;
             self.released = true;
+            self.start.neighbours.freed();
         }
         let leaving = update.removed || pod.metadata.deletion_timestamp.is_some();
         if !leaving {

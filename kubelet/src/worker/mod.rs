@@ -3,6 +3,7 @@
 //! Must not know: other pods, where pods come from.
 
 mod ending;
+mod resizing;
 mod running;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::plan::resources::PodLimits;
 use crate::plan::restart::BackOff;
 use crate::plan::seen::Seen;
 use crate::plan::status::{self, Inputs};
+use crate::pods::Neighbours;
 use crate::probes::Probes;
 use crate::references::Facts;
 use crate::report::{Report, Target};
@@ -52,6 +54,7 @@ pub struct Start {
     pub shown: watch::Sender<Arc<Pod>>,
     pub wake: Arc<Notify>,
     pub node: watch::Receiver<Facts>,
+    pub neighbours: Neighbours,
     /// Why this node does not take the pod.
     pub refused: Option<Refusal>,
     pub cancel: CancellationToken,
@@ -76,6 +79,9 @@ pub struct Worker {
     /// Why containers wait: reason and message by name.
     waiting: BTreeMap<String, (String, String)>,
     volumes: PodVolumes,
+    sizes: resizing::State,
+    /// Somebody on this node needs less than before.
+    freed: watch::Receiver<()>,
     /// A sandbox on its way: the runtime makes it whether or not somebody waits, so the next look waits.
     sandbox: Option<JoinHandle<Result<String, String>>>,
     /// What the pod's cgroup was last given.
@@ -95,6 +101,7 @@ impl Worker {
         let uid = spec_of::uid(&pod).to_string();
         let root = start.drivers.config.root_dir.clone();
         let drivers = &start.drivers;
+        let freed = start.neighbours.changes();
         let ended = start.refused.as_ref().map(|refusal| {
             drivers.recorder.warning(&crate::apply::pod_reference(&pod), &refusal.reason, refusal.message.clone());
             (refusal.reason.clone(), format!("Pod was rejected: {}", refusal.message))
@@ -113,6 +120,8 @@ impl Worker {
             backoffs: BTreeMap::new(),
             waiting: BTreeMap::new(),
             volumes: PodVolumes::default(),
+            sizes: resizing::State::default(),
+            freed,
             sandbox: None,
             cgroup_limits: None,
             ended,
@@ -150,11 +159,12 @@ impl Worker {
 
     /// One look and what follows from it.
     async fn round(&mut self) -> anyhow::Result<Next> {
-        let update = self.start.updates.borrow_and_update().clone();
+        let mut update = self.start.updates.borrow_and_update().clone();
         let seen = self.look().await?;
         if !self.adopted {
             self.probes.adopt(&update.pod, &seen);
             self.adopt_waits(&update.pod, &seen);
+            self.adopt_sizes(&update.pod);
             self.adopted = true;
         }
         self.check_deadline(&update.pod);
@@ -162,6 +172,7 @@ impl Worker {
             || update.pod.metadata.deletion_timestamp.is_some()
             || self.ended.is_some()
             || self.last_phase(&update.pod).is_some_and(spec_of::is_terminal_phase);
+        update.pod = self.allocate(&update.pod, over);
         if over {
             return self.end(update, seen).await;
         }
@@ -221,6 +232,7 @@ impl Worker {
             () = self.start.wake.notified() => {}
             _ = self.start.updates.changed() => {}
             () = Volumes::changed(&self.volumes) => {}
+            _ = self.freed.changed(), if self.sizes.shown.pending.is_some() => {}
         }
     }
 
@@ -274,6 +286,8 @@ impl Worker {
             seen,
             probes: &self.probes.results(),
             waiting: &self.waiting,
+            given: &self.sizes.given.containers,
+            resizing: &self.sizes.shown,
             node_ips: &node_ips,
             runtime: &self.start.drivers.runtime.version.runtime_name,
             terminal,

@@ -26,6 +26,7 @@ impl Worker {
     pub(super) async fn keep_running(&mut self, update: &Update, seen: Seen) -> anyhow::Result<Next> {
         let pod = update.pod.as_ref();
         let facts = self.facts(pod, &seen);
+        self.note_progress(pod, &seen);
         self.probes.reconcile(pod, &seen, facts.pod_ips.first().map_or("", String::as_str), false);
         let plan = self.plan(pod, &seen);
         self.forget_settled(&plan, &seen);
@@ -41,6 +42,7 @@ impl Worker {
         }
         let resync = self.start.drivers.config.sync_frequency;
         let retry = (!self.waiting.is_empty()).then(|| self.retry(pod, &plan));
+        let retry = retry.or(self.sizes.failed().then_some(RETRY));
         let deadline = self.until_deadline(pod);
         Ok(Next::Wait([Some(resync), plan.wake_after(), retry, deadline].into_iter().flatten().min().unwrap_or(resync)))
     }
@@ -50,6 +52,7 @@ impl Worker {
             pod,
             seen,
             probes: &self.probes.results(),
+            given: &self.sizes.given.containers,
             backoffs: &self.backoffs,
             max_backoff: self.start.drivers.config.max_container_backoff,
             now: Timestamp::now(),
@@ -110,10 +113,10 @@ impl Worker {
             return Ok(true);
         }
         self.kill(pod, plan, seen).await;
-        self.ensure_cgroup(pod, plan);
+        let resized = self.fit(pod, plan, seen).await;
         let facts = self.facts(pod, seen);
         if !self.set_up_volumes(pod, &facts).await {
-            return Ok(!plan.kill.is_empty());
+            return Ok(!plan.kill.is_empty() || resized);
         }
         if let Some(attempt) = plan.create_sandbox {
             let of = pod.clone();
@@ -128,17 +131,7 @@ impl Worker {
             return Ok(true);
         }
         let started = self.start_containers(pod, plan, seen).await;
-        Ok(started || !plan.kill.is_empty())
-    }
-
-    /// Made with the sandbox, and changed with the pod's limits.
-    fn ensure_cgroup(&mut self, pod: &Pod, plan: &Plan) {
-        let limits = self.start.drivers.cgroups.limits(pod);
-        if plan.create_sandbox.is_none() && self.cgroup_limits.as_ref() == Some(&limits) {
-            return;
-        }
-        self.start.drivers.cgroups.ensure(pod, &limits);
-        self.cgroup_limits = Some(limits);
+        Ok(started || !plan.kill.is_empty() || (resized && !self.sizes.failed()))
     }
 
     async fn kill(&mut self, pod: &Pod, plan: &Plan, seen: &Seen) {
@@ -189,6 +182,7 @@ impl Worker {
             self.note_restart(start);
             let place =
                 Place { pod, seen, sandbox_id: &sandbox.id, sandbox: &config, volumes: &self.volumes, facts: &facts };
+            self.sizes.started(pod, &start.name);
             match drivers.start_container(&place, start).await {
                 Ok(()) => {
                     self.start.measures.container_started();
@@ -230,6 +224,6 @@ fn probe_grace(pod: &Pod, kill: &Kill) -> Option<i64> {
     match kill.reason {
         KillReason::LivenessProbe => container.liveness_probe?.termination_grace_period_seconds,
         KillReason::StartupProbe => container.startup_probe?.termination_grace_period_seconds,
-        KillReason::DefinitionChanged | KillReason::Unknown => None,
+        KillReason::DefinitionChanged | KillReason::Resize | KillReason::Unknown => None,
     }
 }

@@ -14,6 +14,7 @@ mod look;
 mod network;
 mod node;
 mod pods;
+mod resize;
 mod whole;
 
 use crate::cluster::Cluster;
@@ -95,6 +96,8 @@ pub const STORIES: &[Story] = &[
     story!(change::what_is_deleted_goes_with_all_it_owns),
     story!(whole::stopping_leaves_containers_running),
     story!(whole::a_damaged_store_is_named_and_loses_nothing),
+    story!(resize::a_running_pod_is_resized),
+    story!(resize::a_resize_that_cannot_be_is_told),
     story!(kills::pods_deleted_while_they_start_leave_nothing),
     story!(kills::killing_pintle_under_load_loses_nothing),
     story!(whole::reset_leaves_nothing, without kubectl),

@@ -58,8 +58,8 @@ pub fn is_counted(pod: &Pod, now: Timestamp) -> bool {
 
 pub fn usage(pod: &Pod, now: Timestamp) -> Amounts {
     let mut used = Amounts::from([("count/pods".to_owned(), one())]);
-    if let Some(spec) = pod.spec.as_ref().filter(|_| is_counted(pod, now)) {
-        used.extend(by_quota_name(&resources::requests_with_overhead(spec), &resources::limits_with_overhead(spec)));
+    if let Some(spec) = resources::held(pod).filter(|_| is_counted(pod, now)) {
+        used.extend(by_quota_name(&resources::requests_with_overhead(&spec), &resources::limits_with_overhead(&spec)));
     }
     used
 }

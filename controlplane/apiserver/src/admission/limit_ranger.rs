@@ -35,7 +35,7 @@ pub fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, object: &V
     let creates = attributes.operation == Operation::Create;
     let ending = attributes.old.is_some_and(|old| !old["metadata"]["deletionTimestamp"].is_null());
     let is_pod = attributes.is("", "pods");
-    if ending || (is_pod && !creates) {
+    if ending || (is_pod && !creates && attributes.subresource != "resize") {
         return Ok(());
     }
     for range in ranges(server, attributes)? {

@@ -10,6 +10,7 @@ mod made;
 mod namespace_lifecycle;
 pub(crate) mod node_restriction;
 mod nodes;
+mod pod_resize;
 mod pod_security;
 mod policies;
 mod priority;
@@ -121,6 +122,10 @@ pub async fn validate(server: &Arc<ApiServer>, attributes: &Attributes<'_>, obje
         ("", "pods", "") => {
             limit_ranger::validate(server, attributes, object)?;
             runtime_class::validate(server, attributes, object)?;
+        }
+        ("", "pods", "resize") => {
+            limit_ranger::validate(server, attributes, object)?;
+            pod_resize::validate(server, attributes, object)?;
         }
         ("", "persistentvolumeclaims", "") => limit_ranger::validate(server, attributes, object)?,
         ("rbac.authorization.k8s.io", ..) => escalation::validate(server, attributes, object)?,

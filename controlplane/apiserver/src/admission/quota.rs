@@ -70,6 +70,7 @@ fn is_handled(attributes: &Attributes<'_>, object: &Value) -> bool {
     let updates = attributes.operation == Operation::Update;
     let deadline = |pod: &Value| Pod::deserialize(pod).is_ok_and(|pod| pods::has_deadline(&pod));
     match (attributes.kind.group, attributes.kind.plural) {
+        ("", "pods") if attributes.subresource == "resize" => true,
         _ if !attributes.subresource.is_empty() => false,
         ("", "services" | "persistentvolumeclaims") if updates => true,
         ("", "pods") if updates => attributes.old.is_some_and(|old| deadline(old) != deadline(object)),

@@ -137,6 +137,7 @@ impl PodInfo {
     pub fn of(pod: &Pod) -> Self {
         let (meta, none) = (&pod.metadata, PodSpec::default());
         let spec = pod.spec.as_ref().unwrap_or(&none);
+        let held = pintle_api::resources::held(pod).unwrap_or_default();
         let status = pod.status.as_ref();
         let labels = meta.labels.clone().unwrap_or_default();
         let namespace = meta.namespace.clone().unwrap_or_default();
@@ -151,8 +152,8 @@ impl PodInfo {
             scheduler: spec.scheduler_name.clone().unwrap_or_default(),
             priority: spec.priority.unwrap_or_default(),
             preempts: spec.preemption_policy.as_deref() != Some("Never"),
-            requests: requests(spec),
-            counted: counted(spec),
+            requests: requests(&held),
+            counted: counted(&held),
             ports: host_ports(spec),
             node_selector: spec.node_selector.clone().unwrap_or_default(),
             tolerations: spec.tolerations.clone().unwrap_or_default(),

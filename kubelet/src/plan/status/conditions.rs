@@ -10,7 +10,10 @@ use super::super::pod;
 use super::Inputs;
 
 /// The types this kubelet writes, in the order upstream does.
-pub const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub const OWNED: [&str; 7] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", PENDING, IN_PROGRESS];
+const PENDING: &str = "PodResizePending";
+const IN_PROGRESS: &str = "PodResizeInProgress";
 
 /// A condition's value: status, reason, message.
 type Value = (bool, Option<&'static str>, Option<String>);
@@ -35,7 +38,24 @@ pub fn conditions(
     ];
     let ours = OWNED.iter().zip(values).map(|(type_, value)| condition(inputs, previous, type_, value));
     let foreign = previous.iter().filter(|one| !OWNED.contains(&one.type_.as_str())).cloned();
-    ours.chain(foreign).collect()
+    ours.chain(resizes(inputs)).chain(foreign).collect()
+}
+
+/// They are there only while they are so.
+fn resizes<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = PodCondition> + 'a {
+    let both = [(PENDING, &inputs.resizing.pending), (IN_PROGRESS, &inputs.resizing.in_progress)];
+    both.into_iter().filter_map(|(type_, one)| {
+        let one = one.as_ref().filter(|_| !inputs.terminal)?;
+        Some(PodCondition {
+            type_: type_.into(),
+            status: "True".into(),
+            reason: one.reason.clone(),
+            message: one.message.clone(),
+            last_probe_time: Some(Time(one.since)),
+            last_transition_time: Some(Time(one.since)),
+            observed_generation: one.generation,
+        })
+    })
 }
 
 fn condition(inputs: &Inputs<'_>, previous: &[PodCondition], type_: &str, value: Value) -> PodCondition {

@@ -4,7 +4,7 @@
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    ContainerUser, LinuxContainerUser, VolumeMountStatus,
+    ContainerUser, LinuxContainerUser, ResourceRequirements, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -106,13 +106,22 @@ fn from_seen(
         restart_count: latest.restart_count,
         state: Some(state(inputs, latest, old)),
         last_state: Some(last_state(inputs, latest, old)),
-        resources: container.resources.clone(),
+        resources: resources(inputs, container, latest),
         allocated_resources: container.resources.as_ref().and_then(|resources| resources.requests.clone()),
         volume_mounts: volume_mounts(container),
         user: latest.user.as_ref().map(|(uid, gid, groups)| ContainerUser {
             linux: Some(LinuxContainerUser { uid: *uid, gid: *gid, supplemental_groups: Some(groups.clone()) }),
         }),
         ..ContainerStatus::default()
+    }
+}
+
+/// What it has, while it runs; then what it would start with.
+fn resources(inputs: &Inputs<'_>, container: &Container, latest: &seen::Container) -> Option<ResourceRequirements> {
+    let given = inputs.given.get(&container.name).filter(|_| latest.state == State::Running);
+    match given {
+        Some(given) => given.applied(container.resources.as_ref()),
+        None => container.resources.clone(),
     }
 }
 

@@ -9,14 +9,17 @@ mod phase;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use pintle_api::resources::{limits_with_overhead, requests_with_overhead, written};
 
 pub use conditions::OWNED as OWNED_CONDITIONS;
 
 use super::pod as spec_of;
 use super::probing::Results;
 use super::qos;
+use super::resize::{Resizing, Size};
 use super::seen::Seen;
 
 /// What a status is made of.
@@ -27,6 +30,9 @@ pub struct Inputs<'a> {
     pub probes: &'a Results,
     /// Why a container waits, by name: reason and message (`ErrImagePull`, `CrashLoopBackOff`, …).
     pub waiting: &'a BTreeMap<String, (String, String)>,
+    /// What running containers were given, by name.
+    pub given: &'a BTreeMap<String, Size>,
+    pub resizing: &'a Resizing,
     pub node_ips: &'a [String],
     /// The name of the runtime, the scheme of container ids: `containerd`.
     pub runtime: &'a str,
@@ -62,6 +68,15 @@ pub fn status(inputs: &Inputs<'_>) -> PodStatus {
         status.reason = Some(reason.clone());
         status.message = Some(message.clone());
     }
+    let spec = inputs.pod.spec.as_ref();
+    let requests = spec.map(requests_with_overhead).unwrap_or_default();
+    status.allocated_resources = (!requests.is_empty()).then(|| written(&requests));
+    let limits = spec.map(limits_with_overhead).unwrap_or_default();
+    status.resources = Some(ResourceRequirements {
+        requests: status.allocated_resources.clone(),
+        limits: (!limits.is_empty()).then(|| written(&limits)),
+        ..ResourceRequirements::default()
+    });
     status.conditions = Some(conditions::conditions(inputs, &old, phase, &init, &regular));
     status.init_container_statuses = (!init.is_empty()).then_some(init);
     status.container_statuses = Some(regular);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::probing::{ProbeKind, Results};
+use super::super::resize::Resizing;
 use super::super::seen::{Seen, State};
 use super::super::testing::{at, container, pod, sandbox, seen};
 use super::{Inputs, status};
@@ -18,6 +19,8 @@ fn of(pod: &Pod, seen: &Seen, probes: &Results, waiting: &[(&str, &str)], termin
         seen,
         probes,
         waiting: &waiting,
+        given: &BTreeMap::new(),
+        resizing: &Resizing::default(),
         node_ips: &["192.0.2.1".to_string()],
         runtime: "containerd",
         terminal,

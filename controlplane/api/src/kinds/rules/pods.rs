@@ -55,8 +55,10 @@ impl Rules for Pod {
     }
 
     fn validate_update(new: &core::Pod, old: &core::Pod, subresource: &str, errors: &mut Errors) {
-        if subresource.is_empty() {
-            pod::pod_update(new, old, errors);
+        match subresource {
+            "" => pod::pod_update(new, old, errors),
+            "resize" => pod::pod_resize(new, old, class(new) == class(old), errors),
+            _ => {}
         }
     }
 }
@@ -94,17 +96,31 @@ fn keep_all_but_ephemeral_containers(new: &mut core::Pod, old: &core::Pod) {
     new.spec.get_or_insert_default().ephemeral_containers = added;
 }
 
+fn class(pod: &core::Pod) -> Option<&'static str> {
+    pod.spec.as_ref().map(qos::class)
+}
+
+/// Where containers were added, removed, renamed or reordered, everything stays for validation to refuse.
 fn keep_all_but_resources(new: &mut core::Pod, old: &core::Pod) {
-    let Some(wanted) = new.spec.take() else { return };
-    new.spec.clone_from(&old.spec);
-    let spec = new.spec.get_or_insert_default();
-    let wanted_containers = wanted.containers.iter().chain(wanted.init_containers.iter().flatten());
-    let resources: Vec<_> = wanted_containers.map(|c| (&c.name, &c.resources, &c.resize_policy)).collect();
-    for container in spec.containers.iter_mut().chain(fill::each(&mut spec.init_containers)) {
-        if let Some((_, wanted, policy)) = resources.iter().find(|(name, _, _)| **name == container.name) {
-            container.resources.clone_from(wanted);
-            container.resize_policy.clone_from(policy);
-        }
+    let (metadata, kept) = (&mut new.metadata, old.metadata.clone());
+    metadata.labels = kept.labels;
+    metadata.annotations = kept.annotations;
+    metadata.finalizers = kept.finalizers;
+    metadata.owner_references = kept.owner_references;
+    let (Some(wanted), Some(mut spec)) = (new.spec.take(), old.spec.clone()) else { return };
+    let names = |spec: &core::PodSpec| -> Vec<String> {
+        spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|one| one.name.clone()).collect()
+    };
+    if names(&wanted) != names(&spec) || wanted.containers.len() != spec.containers.len() {
+        new.spec = Some(wanted);
+        return;
+    }
+    let asked = wanted.containers.into_iter().chain(wanted.init_containers.into_iter().flatten());
+    let kept = spec.containers.iter_mut().chain(fill::each(&mut spec.init_containers));
+    for (container, asked) in kept.zip(asked) {
+        container.resources = asked.resources;
+        container.resize_policy = asked.resize_policy;
     }
     spec.resources = wanted.resources;
+    new.spec = Some(spec);
 }

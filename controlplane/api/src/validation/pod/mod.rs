@@ -6,6 +6,7 @@ mod affinity;
 mod containers;
 mod env;
 mod probes;
+mod resize;
 mod update;
 mod volumes;
 
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1 as core;
 
 pub(crate) use probes::port as target_port;
+pub(crate) use resize::pod_resize;
 pub(crate) use update::pod_update;
 
 use super::{invalid, invalid_number, meta, names, one_of, resources, text};
