@@ -165,7 +165,11 @@ fn folders(dir: &Path) -> impl Iterator<Item = (String, PathBuf)> {
 
 /// Addresses and images that nothing uses any more; nobody waits for it.
 async fn release(shared: &Arc<Shared>) {
-    let live = || shared.sandboxes.all().into_iter().map(|entry| entry.id.clone()).collect();
+    // one whose end a kill cut short is not on the network any more, though it is there
+    let live = || {
+        let all = shared.sandboxes.all().into_iter();
+        all.filter(|entry| entry.now().on_network).map(|entry| entry.id.clone()).collect()
+    };
     if let Err(error) = shared.network.gc(live).await {
         tracing::debug!("addresses of pods that are gone could not be released: {error}");
     }

@@ -7,6 +7,7 @@
 mod error;
 mod folder;
 mod kept;
+mod leave;
 mod list;
 mod pod;
 mod run;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{OwnedMutexGuard, RwLock};
+use tokio::sync::{OwnedMutexGuard, RwLock, Semaphore};
 use tracing::{debug, warn};
 
 pub use error::{CallError, PluginError};
@@ -58,6 +59,7 @@ struct Inner {
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Collection wants that nothing is being attached.
     calm: RwLock<()>,
+    leaving: Arc<Semaphore>,
 }
 
 impl Network {
@@ -75,6 +77,7 @@ impl Network {
             list: Mutex::new(Arc::new(folder::load(conf_dir))),
             turns: Mutex::default(),
             calm: RwLock::default(),
+            leaving: leave::room(),
         });
         let watched = inner.clone();
         let watch = tokio::spawn(folder::watch(conf_dir.to_owned(), move || watched.reload()));

@@ -103,6 +103,29 @@ fn a_pod_is_detached_after_a_restart_by_what_was_kept() {
 }
 
 #[test]
+fn who_leaves_is_gone_in_the_end_and_a_collection_ends_what_a_kill_cut_short() {
+    let Some(mut host) = Host::new() else { return };
+    let places = Places::new();
+    places.ours(&host);
+    let netns = host.pod("a");
+    let nothing = |host: &Host| (host.links(), host.leases("pintle"), places.kept()) == (0, 0, 0);
+    block_on(async {
+        let network = places.network();
+        network.add(&pod("a", &netns)).await.unwrap();
+        network.leave("a").await.unwrap();
+        // of two calls for one pod the second comes last
+        network.del("a").await.unwrap();
+        assert!(nothing(&host));
+        network.leave("unknown").await.unwrap();
+        network.add(&pod("a", &netns)).await.unwrap();
+    });
+    // the end of its tokio runtime takes along what works behind
+    block_on(async { places.network().leave("a").await.unwrap() });
+    block_on(async { places.network().gc(HashSet::new).await.unwrap() });
+    assert!(nothing(&host));
+}
+
+#[test]
 fn a_pod_whose_record_was_damaged_is_detached_nevertheless() {
     let Some(mut host) = Host::new() else { return };
     let places = Places::new();

@@ -52,7 +52,7 @@ pub async fn take_down(shared: &Arc<Shared>, entry: &Entry<Sandbox>) -> Result<(
 
 async fn detach(shared: &Arc<Shared>, entry: &Entry<Sandbox>) -> Result<()> {
     if entry.now().on_network {
-        let detached = shared.network.del(&entry.id).await;
+        let detached = shared.network.leave(&entry.id).await;
         detached.with_context(|| format!("failed to tear down network for sandbox {:?}", entry.id))?;
         entry.note(|record| record.on_network = false);
     }
