@@ -93,19 +93,24 @@ pub async fn endpoint(config: &Config, endpoint: &str) -> anyhow::Result<Runtime
     }
 }
 
-/// Every runtime that may have pods of this cluster, those of an earlier choice included.
-pub async fn with_pods(config: &Config, stop: &CancellationToken) -> anyhow::Result<Vec<Runtime>> {
-    let mut all = Vec::new();
+/// Every runtime that may have pods of this cluster, those of an earlier choice included; and the embedded one itself,
+/// which works on when its calls have been answered, where it is among them.
+pub async fn with_pods(
+    config: &Config,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Vec<Runtime>, Option<pintle_oci::Runtime>)> {
+    let (mut all, mut own) = (Vec::new(), None);
     if let Choice::Endpoint(named) = &config.runtime {
         all.push(endpoint(config, named).await?);
     }
     if root(config).join("sandboxes").is_dir() {
-        all.push(in_process(&embedded(config, stop.clone()).await?).await?);
+        let runtime = own.insert(embedded(config, stop.clone()).await?);
+        all.push(in_process(runtime).await?);
     }
     if parts::containerd(config).has_state() {
         all.push(parts::own_containerd(config).await?);
     }
-    Ok(all)
+    Ok((all, own))
 }
 
 #[cfg(test)]

@@ -57,8 +57,12 @@ pub async fn process(config: &Config) -> anyhow::Result<()> {
 pub async fn pods(config: &Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let _stopped = stop.clone().drop_guard();
-    for runtime in cri::with_pods(config, &stop).await? {
+    let (all, own) = cri::with_pods(config, &stop).await?;
+    for runtime in all {
         pods_of(runtime).await?;
+    }
+    if let Some(own) = own {
+        own.settled().await;
     }
     Ok(())
 }

@@ -158,6 +158,11 @@ impl Runtime {
         routes.routes()
     }
 
+    /// Waits until nothing of a pod that was stopped is being taken away behind the calls.
+    pub async fn settled(&self) {
+        self.shared.network.settled().await;
+    }
+
     /// Serves them on a unix socket until told to stop. A socket that nobody listens on is replaced.
     ///
     /// # Errors

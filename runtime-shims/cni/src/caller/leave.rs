@@ -13,14 +13,14 @@ use super::{CallError, Network};
 use crate::conf::PLUGIN_NAME;
 
 /// Pods that may be on their way out behind everybody's back; whoever comes then waits, so that addresses do come back.
-const LEAVING: usize = 32;
+const LEAVING: u32 = 32;
 /// What fails is tried again so often, each time after twice as long; then the next collection has it.
 const TRIES: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Room for those who leave.
 pub(super) fn room() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(LEAVING))
+    Arc::new(Semaphore::new(LEAVING as usize))
 }
 
 impl Network {
@@ -38,6 +38,12 @@ impl Network {
             network.del_in_the_end(&id).await;
         });
         Ok(())
+    }
+
+    /// Waits until nobody is on the way out any more: before what this process does is undone in other ways.
+    pub async fn settled(&self) {
+        // it is never closed
+        let _all = self.inner.leaving.acquire_many(LEAVING).await;
     }
 
     fn place(&self, id: &str) -> Option<OwnedSemaphorePermit> {

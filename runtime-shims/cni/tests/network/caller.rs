@@ -113,8 +113,7 @@ fn who_leaves_is_gone_in_the_end_and_a_collection_ends_what_a_kill_cut_short() {
         let network = places.network();
         network.add(&pod("a", &netns)).await.unwrap();
         network.leave("a").await.unwrap();
-        // of two calls for one pod the second comes last
-        network.del("a").await.unwrap();
+        network.settled().await;
         assert!(nothing(&host));
         network.leave("unknown").await.unwrap();
         network.add(&pod("a", &netns)).await.unwrap();
