@@ -100,4 +100,6 @@ fn patterns_are_small_and_compiled_once() {
     assert!(result("'a'.matches('(a{1000}){1000}')").contains("error parsing regexp"));
     let numbers = format!("[{}]", "1,".repeat(600));
     assert_eq!(result(&format!("{numbers}.all(x, 'a'.matches('a{{1,100}}'))")), "true");
+    let endless = format!("{numbers}.all(x, {numbers}.all(y, 'a'.matches('a' + string(x) + string(y)) || true))");
+    assert_eq!(result(&endless), "operation cancelled: actual cost limit exceeded");
 }

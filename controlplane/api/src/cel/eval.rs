@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use super::meter::Meter;
+use super::meter::{Meter, Patterns};
 use super::methods;
 use super::syntax::{Expr, Literal, Macro, Operator, is_namespace};
 use super::text;
@@ -14,8 +14,8 @@ use super::variables::Known;
 
 type Result<'a> = std::result::Result<Value<'a>, String>;
 
-pub fn run<'a>(expr: &'a Expr, known: &Known<'a>) -> Result<'a> {
-    let meter = Meter::default();
+pub fn run<'a>(expr: &'a Expr, known: &Known<'a>, patterns: &Patterns) -> Result<'a> {
+    let meter = Meter::with(patterns);
     let eval = Eval { meter: &meter, known, end: usize::MAX };
     let value = eval.value(expr, &Scope { names: &known.names, outer: None })?;
     // what compares values stops where nothing is left, with whatever answer
@@ -38,7 +38,7 @@ impl<'a> Scope<'_, 'a> {
 
 #[derive(Clone, Copy)]
 struct Eval<'m, 'a> {
-    meter: &'m Meter,
+    meter: &'m Meter<'m>,
     known: &'m Known<'a>,
     /// Variables from this place on are not there yet.
     end: usize,
@@ -321,7 +321,7 @@ fn named<'a>(name: &str, scope: &Scope<'_, 'a>) -> Result<'a> {
     types.map(|name| Value::Type(name)).ok_or_else(|| format!("no such attribute(s): {name}"))
 }
 
-fn select<'a>(of: &Value<'a>, field: &str, optional: bool, meter: &Meter) -> Result<'a> {
+fn select<'a>(of: &Value<'a>, field: &str, optional: bool, meter: &Meter<'_>) -> Result<'a> {
     let key = Value::text(field);
     if let Value::Optional(inner) = of {
         let Some(inner) = inner else { return Ok(Value::Optional(None)) };
@@ -335,7 +335,7 @@ fn select<'a>(of: &Value<'a>, field: &str, optional: bool, meter: &Meter) -> Res
     }
 }
 
-fn index<'a>(of: &Value<'a>, index: &Value<'a>, optional: bool, meter: &Meter) -> Result<'a> {
+fn index<'a>(of: &Value<'a>, index: &Value<'a>, optional: bool, meter: &Meter<'_>) -> Result<'a> {
     if let Value::Optional(inner) = of {
         let Some(inner) = inner else { return Ok(Value::Optional(None)) };
         return self::index(inner, index, true, meter);
@@ -357,7 +357,7 @@ fn index<'a>(of: &Value<'a>, index: &Value<'a>, optional: bool, meter: &Meter) -
     }
 }
 
-fn has(of: &Value<'_>, field: &str, meter: &Meter) -> std::result::Result<bool, String> {
+fn has(of: &Value<'_>, field: &str, meter: &Meter<'_>) -> std::result::Result<bool, String> {
     match of {
         Value::Optional(None) => Ok(false),
         Value::Optional(Some(inner)) => has(inner, field, meter),
@@ -378,7 +378,7 @@ fn negated<'a>(of: &Value<'a>) -> Result<'a> {
     }
 }
 
-fn binary<'a>(operator: Operator, a: &Value<'a>, b: &Value<'a>, meter: &Meter) -> Result<'a> {
+fn binary<'a>(operator: Operator, a: &Value<'a>, b: &Value<'a>, meter: &Meter<'_>) -> Result<'a> {
     let ordered = |holds: fn(Ordering) -> bool| {
         meter.text(a.bytes().min(b.bytes()))?;
         let order = a.compare(b).ok_or_else(|| no_overload("_<_", &[a, b]))?;

@@ -1,10 +1,11 @@
-//! What an expression may use up while it is evaluated: steps, which stand for time and for memory alike, and the
-//! regular expressions it has had compiled.
+//! What an expression may use up while it is evaluated: steps, which stand for time and for memory alike; and the regular
+//! expressions it has had compiled.
 //!
 //! Must not know: expressions, values.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use regex::{Regex, RegexBuilder};
 
@@ -20,14 +21,40 @@ const LARGEST_PATTERN: usize = 1 << 20;
 /// The error of an expression that takes more.
 pub const TOO_COSTLY: &str = "operation cancelled: actual cost limit exceeded";
 
-/// Of one evaluation.
-#[derive(Default)]
-pub struct Meter {
-    spent: Cell<usize>,
-    patterns: RefCell<HashMap<String, Result<Regex, String>>>,
+/// How many patterns one expression keeps: most are written in it.
+const MOST_PATTERNS: usize = 64;
+
+type Compiled = Result<Arc<Regex>, String>;
+
+/// The patterns that an expression met, compiled.
+#[derive(Debug, Default)]
+pub struct Patterns(Mutex<HashMap<String, Compiled>>);
+
+impl Patterns {
+    fn get(&self, pattern: &str) -> Option<Compiled> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(pattern).cloned()
+    }
+
+    fn keep(&self, pattern: &str, compiled: &Compiled) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MOST_PATTERNS {
+            known.insert(pattern.to_owned(), compiled.clone());
+        }
+    }
 }
 
-impl Meter {
+/// Of one evaluation.
+#[derive(Default)]
+pub struct Meter<'p> {
+    spent: Cell<usize>,
+    patterns: Option<&'p Patterns>,
+}
+
+impl<'p> Meter<'p> {
+    pub fn with(patterns: &'p Patterns) -> Self {
+        Self { patterns: Some(patterns), ..Self::default() }
+    }
+
     /// Counts `steps` before they are taken; whether there are that many left. Once there were not, nothing is left.
     pub fn has(&self, steps: usize) -> bool {
         let spent = self.spent.get().saturating_add(steps);
@@ -51,19 +78,21 @@ impl Meter {
         self.take(bytes / 10)
     }
 
-    /// `pattern`, which is Go's, compiled once.
+    /// `pattern`, which is Go's. One that was met before was paid for.
     ///
     /// # Errors
     /// That it is none, or takes too much.
-    pub fn regex(&self, pattern: &str) -> Result<Regex, String> {
-        if let Some(known) = self.patterns.borrow().get(pattern) {
-            return known.clone();
+    pub fn regex(&self, pattern: &str) -> Compiled {
+        if let Some(known) = self.patterns.and_then(|it| it.get(pattern)) {
+            return known;
         }
         self.take(COMPILING)?;
         let regex = RegexBuilder::new(&ascii_classes(pattern)).size_limit(LARGEST_PATTERN).build();
-        let regex = regex.map_err(|error| format!("error parsing regexp: {error}"));
-        self.patterns.borrow_mut().insert(pattern.to_owned(), regex.clone());
-        regex
+        let compiled = regex.map(Arc::new).map_err(|error| format!("error parsing regexp: {error}"));
+        if let Some(patterns) = self.patterns {
+            patterns.keep(pattern, &compiled);
+        }
+        compiled
     }
 }
 

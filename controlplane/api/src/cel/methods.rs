@@ -89,7 +89,7 @@ pub fn is_known(name: &str, is_method: bool) -> bool {
     if is_method { METHODS.contains(&name) } else { FUNCTIONS.contains(&name) }
 }
 
-pub fn arithmetic<'a>(operator: Operator, a: &Value<'a>, b: &Value<'a>, meter: &Meter) -> Result<'a> {
+pub fn arithmetic<'a>(operator: Operator, a: &Value<'a>, b: &Value<'a>, meter: &Meter<'_>) -> Result<'a> {
     meter.text(a.bytes().saturating_add(b.bytes()))?;
     use Value::{Bytes, Double, Duration, Int, String, Timestamp, Uint};
     let (add, subtract) = (operator == Operator::Add, operator == Operator::Subtract);
@@ -143,7 +143,7 @@ fn whole(operator: Operator, a: i128, b: i128) -> std::result::Result<i128, Stri
 }
 
 /// A function; of `optional`, `sets` and the like where `namespace` is not empty.
-pub fn function<'a>(namespace: &str, name: &str, arguments: &[Value<'a>], meter: &Meter) -> Result<'a> {
+pub fn function<'a>(namespace: &str, name: &str, arguments: &[Value<'a>], meter: &Meter<'_>) -> Result<'a> {
     match (namespace, name, arguments) {
         ("optional", "of", [value]) => Ok(Value::Optional(Some(value.clone().into()))),
         ("optional", "none", []) => Ok(Value::Optional(None)),
@@ -171,7 +171,7 @@ fn size<'a>(value: &Value<'a>) -> Result<'a> {
     value.size().map(|size| Value::Int(size as i64)).ok_or_else(|| no_overload("size", &[value]))
 }
 
-fn converted<'a>(name: &str, value: &Value<'a>, meter: &Meter) -> Result<'a> {
+fn converted<'a>(name: &str, value: &Value<'a>, meter: &Meter<'_>) -> Result<'a> {
     meter.text(value.bytes())?;
     let wrong = || format!("type conversion error from '{}' to '{name}'", value.type_name());
     match (name, value) {
@@ -204,7 +204,7 @@ fn converted<'a>(name: &str, value: &Value<'a>, meter: &Meter) -> Result<'a> {
     }
 }
 
-fn sets<'a>(name: &str, a: &Value<'a>, b: &Value<'a>, meter: &Meter) -> Result<'a> {
+fn sets<'a>(name: &str, a: &Value<'a>, b: &Value<'a>, meter: &Meter<'_>) -> Result<'a> {
     let (Some(a), Some(b)) = (a.items(), b.items()) else { return Err(no_overload(name, &[a, b])) };
     meter.take(a.len() + b.len())?;
     let within =
@@ -217,7 +217,7 @@ fn sets<'a>(name: &str, a: &Value<'a>, b: &Value<'a>, meter: &Meter) -> Result<'
     }
 }
 
-pub fn method<'a>(of: &Value<'a>, name: &str, arguments: &[Value<'a>], meter: &Meter) -> Result<'a> {
+pub fn method<'a>(of: &Value<'a>, name: &str, arguments: &[Value<'a>], meter: &Meter<'_>) -> Result<'a> {
     meter.text(of.bytes())?;
     if name == "size" && arguments.is_empty() {
         return size(of);
@@ -239,7 +239,7 @@ pub fn method<'a>(of: &Value<'a>, name: &str, arguments: &[Value<'a>], meter: &M
     })
 }
 
-fn string<'a>(text: &str, name: &str, arguments: &[Value<'a>], meter: &Meter) -> Option<Result<'a>> {
+fn string<'a>(text: &str, name: &str, arguments: &[Value<'a>], meter: &Meter<'_>) -> Option<Result<'a>> {
     let first = arguments.first().and_then(Value::as_str);
     let number = |at: usize| match arguments.get(at) {
         Some(Value::Int(it)) => usize::try_from(*it).ok(),
@@ -289,7 +289,7 @@ fn string<'a>(text: &str, name: &str, arguments: &[Value<'a>], meter: &Meter) ->
     }
 }
 
-fn regex<'a>(text: &str, name: &str, pattern: &str, meter: &Meter) -> Result<'a> {
+fn regex<'a>(text: &str, name: &str, pattern: &str, meter: &Meter<'_>) -> Result<'a> {
     let regex = meter.regex(pattern)?;
     meter.take((text.len() / 10 + 1).saturating_mul(pattern.len() / 4 + 1))?;
     Ok(match name {
@@ -302,7 +302,7 @@ fn regex<'a>(text: &str, name: &str, pattern: &str, meter: &Meter) -> Result<'a>
     })
 }
 
-fn list<'a>(items: &[Value<'a>], name: &str, arguments: &[Value<'a>], meter: &Meter) -> Option<Result<'a>> {
+fn list<'a>(items: &[Value<'a>], name: &str, arguments: &[Value<'a>], meter: &Meter<'_>) -> Option<Result<'a>> {
     let place = |at: Option<usize>| Some(Ok(Value::Int(at.map_or(-1, |at| at as i64))));
     let extreme = |wanted: std::cmp::Ordering| {
         let mut best = items.first()?.clone();

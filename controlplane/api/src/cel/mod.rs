@@ -18,6 +18,8 @@ mod text;
 mod value;
 mod variables;
 
+use std::sync::Arc;
+
 use serde_json::Value as Json;
 
 pub use value::Value;
@@ -39,6 +41,7 @@ pub struct Program {
     height: usize,
     /// The fields of `variables` that it reads.
     reads: Vec<String>,
+    patterns: Arc<meter::Patterns>,
 }
 
 impl Program {
@@ -64,7 +67,7 @@ impl Program {
         })?;
         match syntax::undeclared(&tree.expr, variables) {
             Some(name) => Err(failed(1, 1, format!("undeclared reference to '{name}' (in container '')"))),
-            None => Ok(Self { expr: tree.expr, height: tree.height, reads: tree.reads }),
+            None => Ok(Self { expr: tree.expr, height: tree.height, reads: tree.reads, patterns: Arc::default() }),
         }
     }
 
@@ -84,6 +87,6 @@ impl Program {
 
     /// As [`Program::run`], where some of the names are expressions themselves.
     pub fn run_over<'a>(&'a self, known: &Known<'a>) -> Result<Value<'a>, String> {
-        eval::run(&self.expr, known)
+        eval::run(&self.expr, known, &self.patterns)
     }
 }

@@ -11,7 +11,7 @@ use super::value::Value;
 ///
 /// # Errors
 /// That it takes more than there is.
-pub fn shown(value: &Value<'_>, meter: &Meter) -> Result<String, String> {
+pub fn shown(value: &Value<'_>, meter: &Meter<'_>) -> Result<String, String> {
     meter.take(1 + value.bytes() / 10)?;
     Ok(match value {
         Value::Null => "null".to_owned(),
@@ -75,7 +75,7 @@ pub fn duration(text: &str) -> Option<SignedDuration> {
 const MOST_DIGITS: usize = 1_000;
 
 /// `"%s has %d".format([a, b])`.
-pub fn format(pattern: &str, arguments: &[Value<'_>], meter: &Meter) -> Result<String, String> {
+pub fn format(pattern: &str, arguments: &[Value<'_>], meter: &Meter<'_>) -> Result<String, String> {
     let mut arguments = arguments.iter().enumerate();
     let mut out = String::new();
     let mut rest = pattern;

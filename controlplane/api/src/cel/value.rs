@@ -148,7 +148,7 @@ impl<'a> Value<'a> {
     }
 
     /// What a map has under `key`. `Err` is why nothing has a key here.
-    pub fn get(&self, key: &Self, meter: &Meter) -> Result<Option<Self>, String> {
+    pub fn get(&self, key: &Self, meter: &Meter<'_>) -> Result<Option<Self>, String> {
         match (self, key) {
             (Self::JsonMap(fields), Self::String(name)) => Ok(fields.get(name.as_ref()).map(Self::of)),
             (Self::JsonMap(_), _) => Ok(None),
@@ -161,7 +161,7 @@ impl<'a> Value<'a> {
     }
 
     /// Says no where nothing is left of `meter`.
-    pub fn equals(&self, other: &Self, meter: &Meter) -> bool {
+    pub fn equals(&self, other: &Self, meter: &Meter<'_>) -> bool {
         if !meter.has(1 + self.bytes().min(other.bytes()) / 10) {
             return false;
         }
@@ -234,7 +234,7 @@ impl<'a> Value<'a> {
         self.json(&Meter::default(), 0)
     }
 
-    pub(super) fn json(&self, meter: &Meter, depth: usize) -> Result<Json, String> {
+    pub(super) fn json(&self, meter: &Meter<'_>, depth: usize) -> Result<Json, String> {
         if depth > DEEPEST_JSON {
             return Err(format!("the result nests deeper than {DEEPEST_JSON} levels"));
         }

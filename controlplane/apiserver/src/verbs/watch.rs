@@ -38,6 +38,10 @@ pub async fn watch(server: &Arc<ApiServer>, call: &Arc<Call>) -> Result<Reply, S
     if let Since::Revision(revision) = since {
         cache.at_least(revision, Duration::from_secs(3)).await?;
     }
+    if conversion::of(call.kind).is_some() && !matches!(since, Since::Revision(_)) {
+        // in one call what would else be converted one by one
+        conversion::prepare(server, call.kind, cache.list(selection.namespace.as_deref()).items.iter()).await?;
+    }
     let watcher = cache.watch(selection.namespace.as_deref(), since, QUEUE);
     let lasts = lasts(server, &options);
     let now = Instant::now();
