@@ -203,13 +203,23 @@ fn needs_selinux() -> anyhow::Result<()> {
     Err(Skip("the kernel has no SELinux".into()).into())
 }
 
-/// The host's policy knows containers.
+/// The host's policy knows the label that it names for containers' processes.
 fn needs_contexts() -> anyhow::Result<()> {
     needs_selinux()?;
     let policies = std::fs::read_dir("/etc/selinux").into_iter().flatten().flatten();
-    let mut contexts = policies.map(|policy| policy.path().join("contexts/lxc_contexts"));
-    let known = contexts.any(|file| file.exists()) || Path::new("/usr/share/containers/selinux/contexts").exists();
-    if known { Ok(()) } else { Err(Skip("the host's SELinux policy has no contexts of containers".into()).into()) }
+    let own = policies.map(|policy| policy.path().join("contexts/lxc_contexts"));
+    let mut files = own.chain(["/usr/share/containers/selinux/contexts".into()]);
+    if files.any(|file| std::fs::read_to_string(file).is_ok_and(|text| is_known(&text))) {
+        return Ok(());
+    }
+    Err(Skip("the host's SELinux policy does not know containers' labels".into()).into())
+}
+
+fn is_known(contexts: &str) -> bool {
+    let mut pairs = contexts.lines().filter_map(|line| line.split_once('='));
+    let label = pairs.find(|(name, _)| name.trim() == "process").map(|(_, label)| label.trim().trim_matches('"'));
+    let check = || std::fs::OpenOptions::new().write(true).open("/sys/fs/selinux/context");
+    label.is_some_and(|label| check().and_then(|mut file| file.write_all(label.as_bytes())).is_ok())
 }
 
 fn options(level: &str) -> Option<v1::SeLinuxOption> {

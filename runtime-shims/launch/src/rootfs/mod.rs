@@ -8,6 +8,7 @@ mod devices;
 mod options;
 pub mod sources;
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -143,7 +144,11 @@ impl Tree {
             mount::change(new.as_fd(), all, Change { propagation, ..Change::default() })?;
         }
         mount::attach(new.as_fd(), target.as_fd()).context("cannot attach")?;
-        one.label.as_deref().map_or(Ok(()), |label| mount::label(new.as_fd(), label)).context("cannot label")
+        match one.label.as_deref().map_or(Ok(()), |label| mount::label(new.as_fd(), label)) {
+            // a user namespace may not: it keeps the label that the policy has for such file systems
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+            labelled => labelled.context("cannot label"),
+        }
     }
 
     fn cgroups_of_namespace(&self, one: &Prepared, cgroups: &[(String, OwnedFd)]) -> Result<()> {

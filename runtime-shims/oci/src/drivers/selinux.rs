@@ -5,6 +5,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -48,7 +49,8 @@ const NEVER: [&str; 24] = [
     "/var/log",
 ];
 
-/// The labels of containers, where the kernel has SELinux and its policy knows containers.
+/// The labels of containers, where the kernel has SELinux and the policy it has loaded knows them: Debian's names labels of
+/// a module that it does not install.
 pub fn look() -> Option<Selinux> {
     if !Path::new("/sys/fs/selinux/enforce").exists() {
         return None;
@@ -57,7 +59,19 @@ pub fn look() -> Option<Selinux> {
     let policy = value(&config, "SELINUXTYPE")?;
     let own: PathBuf = [POLICIES, &policy, "contexts/lxc_contexts"].iter().collect();
     let text = fs::read_to_string(CONTEXTS).or_else(|_| fs::read_to_string(own)).ok()?;
-    Some(Selinux { process: value(&text, "process")?, file: value(&text, "file")? })
+    let labels = Selinux { process: value(&text, "process")?, file: value(&text, "file")? };
+    let unknown = [&labels.process, &labels.file].into_iter().find(|label| !is_known(label));
+    if let Some(label) = unknown {
+        tracing::warn!(label, "SELinux' policy does not know the label that it names for containers: they get none");
+        return None;
+    }
+    Some(labels)
+}
+
+/// Source: `security_check_context`.
+fn is_known(label: &str) -> bool {
+    let file = fs::OpenOptions::new().write(true).open("/sys/fs/selinux/context");
+    file.and_then(|mut file| file.write_all(label.as_bytes())).is_ok()
 }
 
 /// `key = "value"`, with or without quotes and spaces.
