@@ -15,8 +15,8 @@ const KEPT: [&str; 3] = ["/run/pintle", "/var/lib/pintle", "/var/lib/cni"];
 /// Pods' own cgroups are a kubelet's; the stories' are all below this one.
 const PODS: &str = "stories";
 
-/// In the names of folders that the runtime is removing.
-const REMOVED: &str = ".removed";
+/// In the names of what the runtime takes away behind everybody's back: folders, and the links and addresses of pods.
+const LEAVING: [&str; 3] = [".removed", "/cni/", "link veth"];
 
 /// Filters of system calls that are kept for containers to come, a bounded number of them.
 const FILTERS: &str = "launch.filters";
@@ -54,8 +54,9 @@ impl Census {
     /// What is there beyond, and what is missing, a line each.
     pub fn differences(&self, before: &Self) -> Vec<String> {
         let more = self.0.difference(&before.0).map(|line| format!("+ {line}"));
-        // removed before the first count, behind its back
-        let less = before.0.difference(&self.0).filter(|line| !line.contains(REMOVED));
+        // on their way out at the first count
+        let leaving = |line: &str| LEAVING.iter().any(|it| line.contains(it));
+        let less = before.0.difference(&self.0).filter(|line| !leaving(line));
         more.chain(less.map(|line| format!("- {line}"))).collect()
     }
 }
