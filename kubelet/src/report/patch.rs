@@ -59,9 +59,11 @@ fn is_empty(value: &Value) -> bool {
 fn changed_conditions(old: &PodStatus, new: &PodStatus) -> Vec<Value> {
     let before = old.conditions.as_deref().unwrap_or_default();
     let after = new.conditions.as_deref().unwrap_or_default();
-    let ours = after.iter().filter(|one| OWNED_CONDITIONS.contains(&one.type_.as_str()));
-    let changed = ours.filter(|one| !before.contains(one));
-    changed.map(|one| condition(one, before.iter().find(|was| was.type_ == one.type_))).collect()
+    let ours = |one: &&PodCondition| OWNED_CONDITIONS.contains(&one.type_.as_str());
+    let changed = after.iter().filter(ours).filter(|one| !before.contains(one));
+    let changed = changed.map(|one| condition(one, before.iter().find(|was| was.type_ == one.type_)));
+    let over = before.iter().filter(ours).filter(|was| after.iter().all(|one| one.type_ != was.type_));
+    changed.chain(over.map(|was| json!({"$patch": "delete", "type": was.type_}))).collect()
 }
 
 /// A field that went away has to be said.
@@ -94,7 +96,8 @@ mod tests {
     #[test]
     fn only_differences_and_own_conditions_are_written() {
         let old = status(
-            r#"{"phase":"Pending","reason":"x","conditions":[{"type":"Ready","status":"False","reason":"r"},{"type":"gate","status":"True"}]}"#,
+            r#"{"phase":"Pending","reason":"x","conditions":[{"type":"Ready","status":"False","reason":"r"},
+                {"type":"gate","status":"True"},{"type":"PodResizeInProgress","status":"True"}]}"#,
         );
         let new = status(
             r#"{"phase":"Running","podIPs":[{"ip":"10.0.0.1"}],"conditions":[{"type":"Ready","status":"True"},{"type":"gate","status":"False"}]}"#,
@@ -103,7 +106,10 @@ mod tests {
             "phase": "Running",
             "reason": null,
             "podIPs": [{"ip": "10.0.0.1"}, {"$patch": "replace"}],
-            "conditions": [{"type": "Ready", "status": "True", "reason": null}],
+            "conditions": [
+                {"type": "Ready", "status": "True", "reason": null},
+                {"$patch": "delete", "type": "PodResizeInProgress"},
+            ],
         }});
         assert_eq!(status_patch("u", &old, &new), Some(expected));
     }

@@ -49,6 +49,8 @@ pub fn a_running_pod_is_resized(cluster: &mut Cluster) {
     assert_eq!(inside(cluster, "calm", MEMORY), (128 << 20).to_string());
     assert_eq!(restarts(cluster), "0 0", "its policy lets it go on");
     cluster.reaches("kubectl events --for pod/growing", "ResizeCompleted");
+    let conditions = "kubectl get pod growing -o jsonpath='{.status.conditions[*].type}'";
+    assert!(!cluster.sh(conditions).contains("Resize"), "it is over");
     // Pintle may be started again in between
     cluster.kill_pintle();
     cluster.up();
