@@ -219,8 +219,8 @@ impl Cgroups {
             slices::stop(&paths.each_ref().map(|path| slices::name(&self.levels(path))))?;
         }
         let all = self.hierarchies();
-        let dirs = paths.iter().flat_map(|path| all.iter().map(|one| one.join(self.path(path))));
-        dirs.map(|dir| remove_empty(&dir)).collect()
+        let mut dirs = paths.iter().flat_map(|path| all.iter().map(|one| one.join(self.path(path))));
+        dirs.try_for_each(|dir| remove_empty(&dir))
     }
 
     /// Removes the empty cgroups of pods that are not among `living`, and have been there for a minute: what somebody

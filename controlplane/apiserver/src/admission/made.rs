@@ -31,10 +31,12 @@ impl Configured {
     }
 }
 
-/// By the objects' keys and revisions.
+/// By the objects' keys, with the revisions they were made of.
 pub struct Made<T> {
-    known: Mutex<HashMap<Arc<str>, (u64, Arc<T>)>>,
+    known: Mutex<Known<T>>,
 }
+
+type Known<T> = HashMap<Arc<str>, (u64, Arc<T>)>;
 
 impl<T> Default for Made<T> {
     fn default() -> Self {

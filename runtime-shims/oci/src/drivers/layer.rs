@@ -81,8 +81,8 @@ impl<W: Write> Writer<W> {
             self.linked.insert(found.ino(), to.to_owned());
         }
         if kind.is_char_device() || kind.is_block_device() {
-            header.set_device_major(u32::try_from(libc::major(found.rdev())).unwrap_or_default())?;
-            header.set_device_minor(u32::try_from(libc::minor(found.rdev())).unwrap_or_default())?;
+            header.set_device_major(libc::major(found.rdev()))?;
+            header.set_device_minor(libc::minor(found.rdev()))?;
         }
         let kept = attributes(from)?;
         self.archive.append_pax_extensions(kept.iter().map(|(name, value)| (name.as_str(), value.as_slice())))?;
