@@ -40,6 +40,9 @@ impl Hierarchy {
     pub fn make(&self, name: &str) -> PathBuf {
         let dir = self.mounted.join(self.own()).join(name);
         fs::create_dir_all(&dir).expect("a cgroup of our own");
+        if self.v2 {
+            hand_down(&self.mounted);
+        }
         for file in ["cpuset.cpus", "cpuset.mems"] {
             // v1's cpusets begin empty and take no process then
             if let Ok(inherited) = fs::read(dir.with_file_name(file)) {
@@ -47,6 +50,14 @@ impl Hierarchy {
             }
         }
         dir
+    }
+
+    /// v2: a cgroup below ours for the processes that are there from the beginning, for one that hands controllers down
+    /// holds none itself.
+    pub fn leaf(&self, ours: &Path) -> Option<PathBuf> {
+        let leaf = ours.join("init");
+        self.v2.then(|| fs::create_dir_all(&leaf).expect("a cgroup below our own"));
+        self.v2.then_some(leaf)
     }
 
     fn own(&self) -> String {
@@ -64,12 +75,15 @@ impl Hierarchy {
         let kind = if self.v2 { "cgroup2" } else { "cgroup" };
         let options = (!self.v2).then_some(self.options.as_str());
         mount(Some(kind), &self.mounted, Some(kind), MsFlags::empty(), options).expect("a cgroup mount");
-        if self.v2 && self.mounted.join("cgroup.controllers").exists() {
-            // a cgroup that hands controllers down holds no process itself
-            let init = self.mounted.join("init");
-            fs::create_dir_all(&init).expect("a cgroup");
-            fs::write(init.join("cgroup.procs"), "0").expect("a cgroup that takes us");
-        }
+    }
+}
+
+/// Lets a v2 cgroup hand down all that it has. It goes on doing so: other cgroups may have come to count on it.
+fn hand_down(cgroup: &Path) {
+    let controllers = fs::read_to_string(cgroup.join("cgroup.controllers")).unwrap_or_default();
+    for controller in controllers.split_whitespace() {
+        // one by one: what cannot be handed down keeps no other back
+        let _ = fs::write(cgroup.join("cgroup.subtree_control"), format!("+{controller}"));
     }
 }
 

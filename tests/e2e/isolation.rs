@@ -4,7 +4,7 @@
 //! Must not know: Pintle.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use nix::mount::{MsFlags, mount};
@@ -20,22 +20,31 @@ pub const ADDRESS: &str = "203.0.113.2";
 pub const HOST_NAME: &str = "harbour";
 /// Longer than this and all of it is ended, unless `STORIES_SECONDS` allows more.
 const LIMIT_SECONDS: &str = "1200";
-/// Where files are kept that do not belong to the machine; a tmpfs.
+/// Joins the cgroups before `--` and becomes the program after it.
+const JOIN: &str = r#"while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit; shift; done; shift; exec "$@""#;
+/// Where files are kept that do not belong to the machine.
 pub const SCRATCH: &str = "/mnt";
 
 /// Makes the machine, runs the stories in it and removes it.
 pub fn run() -> ExitCode {
     let name = format!("pintle-e2e-{}", std::process::id());
-    let cgroups: Vec<_> = hierarchies::all().iter().map(|it| it.make(&name)).collect();
-    // the shell joins the cgroups, then becomes the program that becomes the machine
+    let hierarchies = hierarchies::all();
+    let cgroups: Vec<_> = hierarchies.iter().map(|it| it.make(&name)).collect();
+    let disk = (!tmpfs_maps_owners()).then(|| Path::new("/var/tmp").join(&name));
+    let leaves: Vec<_> = hierarchies.iter().zip(&cgroups).filter_map(|(it, cgroup)| it.leaf(cgroup)).collect();
+    // a shell joins the cgroups, which become all that its namespace shows; then it moves out of those that hand
+    // controllers down, for not even the parent of the machine's first process may stay there
     let mut command = Command::new("timeout");
     let limit = std::env::var("STORIES_SECONDS").unwrap_or_else(|_| LIMIT_SECONDS.into());
-    command.args(["--foreground", "--signal=KILL", &limit, "sh", "-c"]);
-    command.arg(r#"while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit; shift; done; shift; exec "$@""#);
-    command.arg("join").args(&cgroups).args(["--", "unshare", "--pid", "--fork", "--kill-child=SIGKILL", "--mount"]);
-    command.args(["--mount-proc", "--net", "--uts", "--ipc", "--cgroup"]);
-    command.arg(std::env::current_exe().expect("this program")).arg(INIT);
+    command.args(["--foreground", "--signal=KILL", &limit]);
+    command.args(["sh", "-c", JOIN, "join"]).args(&cgroups).args(["--", "unshare", "--cgroup"]);
+    command.args(["sh", "-c", JOIN, "join"]).args(leaves).args(["--", "unshare", "--pid", "--fork"]);
+    command.args(["--kill-child=SIGKILL", "--mount", "--mount-proc", "--net", "--uts", "--ipc"]);
+    command.arg(std::env::current_exe().expect("this program")).arg(INIT).args(&disk);
     let status = command.status();
+    if let Some(Err(error)) = disk.map(|disk| fs::remove_dir_all(&disk).map_err(|error| format!("{disk:?}: {error}"))) {
+        eprintln!("left behind: {error}");
+    }
     cgroups.iter().for_each(|cgroup| hierarchies::remove(cgroup));
     match status {
         Ok(status) if status.success() => ExitCode::SUCCESS,
@@ -50,10 +59,20 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Whether a tmpfs can show its files to a user namespace as that one's own: since Linux 6.3. Elsewhere pods with users
+/// of their own need a disk.
+fn tmpfs_maps_owners() -> bool {
+    let release = nix::sys::utsname::uname().expect("a kernel").release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 3)
+}
+
 /// The machine's first process: sets it up, runs the stories, and reaps whatever loses its parent.
 pub fn init() -> ExitCode {
     nix::unistd::sethostname(HOST_NAME).expect("a host name");
-    mounts();
+    // our second argument is a folder on the host's disk, where tmpfs will not do
+    mounts(std::env::args_os().nth(2).map(PathBuf::from).as_deref());
     links();
     let program = std::env::current_exe().expect("this program");
     let stories = Command::new(program).arg(INSIDE).env("TMPDIR", SCRATCH).spawn().expect("the stories").id();
@@ -68,12 +87,12 @@ pub fn init() -> ExitCode {
     }
 }
 
-fn mounts() {
+fn mounts(disk: Option<&Path>) {
     let hierarchies = hierarchies::all();
     put("sysfs", Path::new("/sys"), None);
     put("tmpfs", Path::new("/sys/fs/cgroup"), None);
     hierarchies.iter().for_each(hierarchies::Hierarchy::mount_again);
-    put("tmpfs", Path::new(SCRATCH), None);
+    room(disk, Path::new(SCRATCH));
     let dir = |name: &str| {
         let dir = Path::new(SCRATCH).join(name);
         fs::create_dir(&dir).expect("a folder");
@@ -81,7 +100,7 @@ fn mounts() {
     };
     let (packages, upper, work) = (dir("dpkg"), dir("etc"), dir("etc-work"));
     bind(Path::new("/var/lib/dpkg"), &packages);
-    put("tmpfs", Path::new("/var/lib"), None);
+    room(disk, Path::new("/var/lib"));
     fs::create_dir("/var/lib/dpkg").expect("a folder");
     bind(&packages, Path::new("/var/lib/dpkg"));
     put("tmpfs", Path::new("/run"), None);
@@ -97,6 +116,14 @@ fn mounts() {
     fs::write("/etc/resolv.conf", "nameserver 203.0.113.1\n").expect("a resolver's configuration");
     // as init systems leave it; volumes with mount propagation need it
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SHARED, None::<&str>).expect("shared mounts");
+}
+
+/// An empty folder in a folder's place: on the disk, if there is one.
+fn room(disk: Option<&Path>, at: &Path) {
+    let Some(disk) = disk else { return put("tmpfs", at, None) };
+    let dir = disk.join(at.file_name().expect("a name"));
+    fs::create_dir_all(&dir).expect("a folder on the disk");
+    bind(&dir, at);
 }
 
 fn put(kind: &str, at: &Path, options: Option<&str>) {
