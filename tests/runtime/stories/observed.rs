@@ -81,7 +81,7 @@ async fn limits(node: &mut Node) {
     let mut config = container_config(node, &pod, "main", "sleep 1000");
     config.linux.as_mut().expect("linux").resources = Some(v1::LinuxContainerResources {
         memory_limit_in_bytes: 64 << 20,
-        cpu_quota: 20_000,
+        cpu_quota: 50_000,
         cpu_period: 100_000,
         oom_score_adj: 900,
         ..Default::default()
@@ -96,8 +96,9 @@ async fn limits(node: &mut Node) {
     node.cri().update_container_resources(request).await.expect("an update");
     assert_eq!(node.output(&id, files).await, (96 << 20).to_string());
     let shown = node.status(&id).await.resources.and_then(|all| all.linux).expect("limits");
-    assert_eq!((shown.memory_limit_in_bytes, shown.cpu_quota), (96 << 20, 20_000));
-    node.exec(&id, "head -c 200000000 /dev/zero | tail").await;
+    assert_eq!((shown.memory_limit_in_bytes, shown.cpu_quota), (96 << 20, 50_000));
+    // more than it may have, in few steps: its processor is limited too
+    node.exec(&id, "dd if=/dev/zero of=/dev/null bs=200M count=1").await;
     let greedy = node.run(&pod, "greedy", "sleep 1000").await;
     assert_eq!(node.status(&greedy).await.state(), v1::ContainerState::ContainerRunning);
     node.remove_pod(&pod).await;
