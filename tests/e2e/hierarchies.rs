@@ -40,9 +40,6 @@ impl Hierarchy {
     pub fn make(&self, name: &str) -> PathBuf {
         let dir = self.mounted.join(self.own()).join(name);
         fs::create_dir_all(&dir).expect("a cgroup of our own");
-        if self.v2 {
-            hand_down(&self.mounted);
-        }
         for file in ["cpuset.cpus", "cpuset.mems"] {
             // v1's cpusets begin empty and take no process then
             if let Ok(inherited) = fs::read(dir.with_file_name(file)) {
@@ -78,12 +75,14 @@ impl Hierarchy {
     }
 }
 
-/// Lets a v2 cgroup hand down all that it has. It goes on doing so: other cgroups may have come to count on it.
-fn hand_down(cgroup: &Path) {
-    let controllers = fs::read_to_string(cgroup.join("cgroup.controllers")).unwrap_or_default();
+/// Lets the root hand down all controllers, where v2 is all there is: beside v1, runtimes expect it to have none. It goes
+/// on doing so, for others may have come to count on it.
+pub fn hand_down(all: &[Hierarchy]) {
+    let [Hierarchy { mounted, v2: true, .. }] = all else { return };
+    let controllers = fs::read_to_string(mounted.join("cgroup.controllers")).unwrap_or_default();
     for controller in controllers.split_whitespace() {
         // one by one: what cannot be handed down keeps no other back
-        let _ = fs::write(cgroup.join("cgroup.subtree_control"), format!("+{controller}"));
+        let _ = fs::write(mounted.join("cgroup.subtree_control"), format!("+{controller}"));
     }
 }
 

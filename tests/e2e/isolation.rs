@@ -29,6 +29,7 @@ pub const SCRATCH: &str = "/mnt";
 pub fn run() -> ExitCode {
     let name = format!("pintle-e2e-{}", std::process::id());
     let hierarchies = hierarchies::all();
+    hierarchies::hand_down(&hierarchies);
     let cgroups: Vec<_> = hierarchies.iter().map(|it| it.make(&name)).collect();
     let disk = (!tmpfs_maps_owners()).then(|| Path::new("/var/tmp").join(&name));
     let leaves: Vec<_> = hierarchies.iter().zip(&cgroups).filter_map(|(it, cgroup)| it.leaf(cgroup)).collect();

@@ -101,11 +101,11 @@ fn own_oom_score_adj() -> i32 {
 fn accounts_swap(hierarchies: &Hierarchies) -> bool {
     match hierarchies {
         Hierarchies::V1 { .. } => hierarchies.dir("memory", "/").join("memory.memsw.limit_in_bytes").exists(),
-        // the root has no such file; a cgroup that this process is in has
+        // the cgroup that this process is in has such a file, unless nobody hands it memory: as the root, it tells nothing
         Hierarchies::V2 { root } => {
             let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-            let path = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
-            path.is_empty() || root.join(path).join("memory.swap.max").exists()
+            let own = root.join(own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default());
+            !own.join("memory.current").exists() || own.join("memory.swap.max").exists()
         }
     }
 }
