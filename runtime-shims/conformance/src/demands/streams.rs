@@ -247,8 +247,9 @@ async fn attach_two(bench: &Bench) -> anyhow::Result<()> {
     let id = bench.run(&pod, bench.container(&pod, &["every", "10"])).await?;
     let (mut first, mut second) =
         (attached(bench, &id, false, false).await?, attached(bench, &id, false, false).await?);
-    // both are attached by now, however long that took
-    let later = format!("line {}\n", line(&until(&mut first.stdout, "0\n").await?) + 40);
+    // both are attached once both have seen a line, however long that took
+    let seen = [until(&mut first.stdout, "0\n").await?, until(&mut second.stdout, "0\n").await?];
+    let later = format!("line {}\n", seen.iter().map(|text| line(text)).max().unwrap_or_default() + 40);
     until(&mut first.stdout, &later).await?;
     until(&mut second.stdout, &later).await.map(drop)
 }
