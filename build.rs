@@ -7,8 +7,4 @@ fn main() {
     // At a fixed address. Every container is launched by an exec of this program: at an address of the moment, the loader
     // would write megabytes of addresses into pages of the new process's own first, which takes milliseconds.
     println!("cargo::rustc-link-arg-bins=-no-pie");
-    // Much of it is the same code made for many types: the linker keeps one of each. Debuggers want them all.
-    if std::env::var("PROFILE").as_deref() == Ok("release") {
-        println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
-    }
 }

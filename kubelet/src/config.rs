@@ -53,6 +53,8 @@ pub struct Config {
     /// Under cgroup v2: the OOM killer takes one process and not its whole container.
     pub single_process_oom_kill: bool,
     pub max_pods: u32,
+    /// IDs of the host for the users of each pod that has its own: a multiple of 65,536.
+    pub user_ids_per_pod: u32,
     pub container_log_max_size: u64,
     pub container_log_max_files: usize,
     pub container_log_monitor_interval: Duration,
@@ -132,6 +134,7 @@ impl Default for Config {
             pod_pids_limit: None,
             single_process_oom_kill: false,
             max_pods: 110,
+            user_ids_per_pod: crate::users::UNIT,
             container_log_max_size: 10 << 20,
             container_log_max_files: 5,
             container_log_monitor_interval: Duration::from_secs(10),

@@ -19,6 +19,7 @@ mod references;
 mod report;
 mod server;
 mod sources;
+mod users;
 mod volumes;
 mod worker;
 
@@ -84,7 +85,7 @@ impl Agent {
         let (config, cancel) = (&self.config, &self.cancel);
         let wakes = observe::events::Wakes::default();
         let shown = pods::Shown::default();
-        let pods = pods::Pods::new(self.pods(driver, wakes.clone(), shown.clone(), facts.clone()));
+        let pods = pods::Pods::new(self.pods(driver, wakes.clone(), shown.clone(), facts.clone())?);
         let assigned = watcher::Config::default().fields(&format!("spec.nodeName={}", config.node_name));
         let api = Reflector::start(Api::<Pod>::all(self.client.clone()), assigned, cancel.clone());
         let (served, ..) = tokio::join!(
@@ -105,9 +106,9 @@ impl Agent {
         wakes: observe::events::Wakes,
         shown: pods::Shown,
         node: watch::Receiver<Facts>,
-    ) -> pods::Setup {
-        pods::Setup {
-            drivers: self.drivers(driver),
+    ) -> anyhow::Result<pods::Setup> {
+        Ok(pods::Setup {
+            drivers: self.drivers(driver)?,
             measures: measure::Measures::new(&self.metrics),
             wakes,
             reports: report::Reports::new(self.client.clone(), self.cancel.clone()),
@@ -116,7 +117,7 @@ impl Agent {
             apparmor: self.machine.apparmor,
             shown,
             cancel: self.cancel.clone(),
-        }
+        })
     }
 
     async fn serve(&self, shown: pods::Shown) -> anyhow::Result<()> {
@@ -154,7 +155,7 @@ impl Agent {
         images::collect::run(self.runtime.clone(), thresholds, self.recorder.clone(), node, self.cancel.clone()).await;
     }
 
-    fn drivers(&self, driver: config::CgroupDriver) -> apply::Drivers {
+    fn drivers(&self, driver: config::CgroupDriver) -> anyhow::Result<apply::Drivers> {
         let (config, runtime, recorder) = (&self.config, &self.runtime, &self.recorder);
         let objects = objects::Objects::new(self.client.clone(), self.cancel.clone());
         let parallel = if config.serialize_image_pulls { 1 } else { config.max_parallel_image_pulls };
@@ -162,7 +163,8 @@ impl Agent {
         let cgroups = cgroups::Cgroups::new(driver, &config.cgroup_root, config.cgroups_per_qos, config.pod_pids_limit);
         let (cpu, memory) = node::allocatable(config, &self.machine);
         cgroups.enforce_node_allocatable(cpu, memory);
-        apply::Drivers {
+        Ok(apply::Drivers {
+            users: users::Users::open(config.root_dir.join("pods"), config.user_ids_per_pod, config.max_pods)?,
             images: images::Images::new(runtime.clone(), recorder.clone(), objects.clone(), parallel),
             volumes: volumes::Volumes::new(config.root_dir.clone(), self.client.clone(), objects.clone()),
             objects,
@@ -172,7 +174,7 @@ impl Agent {
             cgroups,
             config: config.clone(),
             runtime: runtime.clone(),
-        }
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::objects::Objects;
 use crate::plan::pod;
 use crate::plan::pod::Kind;
 use crate::plan::resources::NodeFacts;
+use crate::users::Users;
 use crate::volumes::Volumes;
 
 /// Everything an action may use: ends of other parts, each cheap to clone.
@@ -35,6 +36,7 @@ pub struct Drivers {
     pub services: Reflector<Service>,
     pub recorder: Recorder,
     pub cgroups: Cgroups,
+    pub users: Users,
     pub config: Arc<Config>,
     pub node: NodeFacts,
 }

@@ -72,7 +72,10 @@ impl Drivers {
             tracing::info!(uid, "the pod's cgroup stays until the next start: {error:#}");
         }
         let dir = self.config.pod_dir(uid);
-        tokio::task::spawn_blocking(move || volumes::tear_down(&dir)).await.context("taking the pod's volumes away")?
+        let gone = tokio::task::spawn_blocking(move || volumes::tear_down(&dir)).await;
+        gone.context("taking the pod's volumes away")??;
+        self.users.forget(uid);
+        Ok(())
     }
 
     /// Removes everything of a pod that is gone from its source: containers, sandboxes, logs.

@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
-use pintle_cri::v1::{PodSandboxConfig, RunPodSandboxRequest};
+use pintle_cri::v1::{NamespaceMode, PodSandboxConfig, RunPodSandboxRequest, StatusRequest, UserNamespace};
 
 use super::{Drivers, pod_reference};
 use crate::images::print_status;
@@ -14,7 +14,14 @@ use crate::plan::{dns, pod};
 
 impl Drivers {
     /// The sandbox's configuration; the runtime also wants it with every container.
-    pub fn sandbox_config(&self, pod: &Pod, attempt: u32) -> PodSandboxConfig {
+    ///
+    /// # Errors
+    /// The pod's users have no IDs.
+    pub fn sandbox_config(&self, pod: &Pod, attempt: u32) -> Result<PodSandboxConfig, String> {
+        let users = match pod::own_users(pod) {
+            true => self.users.of(pod::uid(pod)).map_err(|error| format!("{error:#}"))?,
+            false => UserNamespace { mode: NamespaceMode::Node.into(), ..UserNamespace::default() },
+        };
         let cluster =
             dns::Cluster { servers: self.config.cluster_dns.clone(), domain: self.config.cluster_domain.clone() };
         // without the node's file, pods have the cluster's names only
@@ -22,7 +29,7 @@ impl Drivers {
         let name = sandbox_config::log_directory_name(pod::namespace(pod), pod::name(pod), pod::uid(pod));
         let (hostname, domain) = dns::hostname(pod, &self.config.cluster_domain);
         let fqdn = pod.spec.as_ref().and_then(|spec| spec.set_hostname_as_fqdn) == Some(true) && !domain.is_empty();
-        sandbox_config::config(
+        Ok(sandbox_config::config(
             pod,
             Settings {
                 attempt,
@@ -31,8 +38,9 @@ impl Drivers {
                 hostname: if fqdn { format!("{hostname}.{domain}") } else { hostname },
                 dns: dns::config(pod, &cluster, &dns::parse_resolv_conf(&node)),
                 seccomp_root: &self.seccomp_root(),
+                users,
             },
-        )
+        ))
     }
 
     pub fn seccomp_root(&self) -> String {
@@ -56,10 +64,13 @@ impl Drivers {
     }
 
     async fn run_sandbox(&self, pod: &Pod, attempt: u32) -> Result<String, String> {
-        let config = self.sandbox_config(pod, attempt);
+        let runtime_handler = self.runtime_handler(pod).await?;
+        if pod::own_users(pod) {
+            self.can_have_users(&runtime_handler).await?;
+        }
+        let config = self.sandbox_config(pod, attempt)?;
         std::fs::create_dir_all(&config.log_directory)
             .map_err(|error| format!("making {}: {error}", config.log_directory))?;
-        let runtime_handler = self.runtime_handler(pod).await?;
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
         match self.runtime.runtime.clone().run_pod_sandbox(request).await {
             Ok(answer) => Ok(answer.into_inner().pod_sandbox_id),
@@ -68,6 +79,22 @@ impl Drivers {
                 Err(print_status(&status))
             }
         }
+    }
+
+    /// Whether the handler says that its pods can have users of their own.
+    async fn can_have_users(&self, handler: &str) -> Result<(), String> {
+        let status = self.runtime.runtime.clone().status(StatusRequest { verbose: false }).await;
+        let handlers = status.map_err(|status| print_status(&status))?.into_inner().runtime_handlers;
+        let found = handlers.iter().find(|one| one.name == handler).and_then(|one| one.features);
+        if found.is_some_and(|features| features.user_namespaces) {
+            return Ok(());
+        }
+        Err(match handler {
+            "" => "can't set `spec.hostUsers: false`, runtime does not support user namespaces".into(),
+            name => format!(
+                "can't set `spec.hostUsers: false`, RuntimeClass handler {name:?} does not support user namespaces"
+            ),
+        })
     }
 
     /// Somebody may have removed the image that sandboxes are made from; the next try has it again.

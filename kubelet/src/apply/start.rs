@@ -15,7 +15,7 @@ use crate::plan::container_config::{self, Prepared};
 use crate::plan::environment::{Data, ObjectKind, Sources, environment};
 use crate::plan::pod::{self, Kind};
 use crate::plan::seen::Seen;
-use crate::plan::{dns, hosts, security};
+use crate::plan::{dns, hosts, sandbox_config, security};
 use crate::references::Facts;
 use crate::volumes::PodVolumes;
 use crate::volumes::mounts::Around;
@@ -118,7 +118,13 @@ impl Drivers {
         let environment = self.environment(pod, container, place.facts).await?;
         let hosts = self.hosts(pod, place.facts);
         let around = Around { environment: &environment, hosts: &hosts, restart_count: start.restart_count };
-        let mounts = self.volumes.mounts(pod, container, place.volumes, &around)?;
+        let users = sandbox_config::users(place.sandbox);
+        let mut mounts = self.volumes.mounts(pod, container, place.volumes, &around)?;
+        for mount in &mut mounts {
+            // files keep the owners that they have outside
+            mount.uid_mappings.clone_from(&users.uids);
+            mount.gid_mappings.clone_from(&users.gids);
+        }
         let target = (start.kind == Kind::Ephemeral).then(|| target_id(place, &container.name)).flatten();
         let security = security::container(
             pod,
@@ -127,6 +133,7 @@ impl Drivers {
             &self.seccomp_root(),
             self.config.seccomp_default,
             target.as_deref(),
+            users,
         );
         let prepared = Prepared {
             image: image.spec,
@@ -196,7 +203,7 @@ impl Drivers {
     /// The older name of the log, which log collectors read: `<pod>_<namespace>_<container>-<id>.log`.
     fn link_log(&self, pod: &Pod, container: &str, id: &str, restart_count: i32) {
         let name = format!("{}_{}_{container}-{id}.log", pod::name(pod), pod::namespace(pod));
-        let dir = crate::plan::sandbox_config::log_directory_name(pod::namespace(pod), pod::name(pod), pod::uid(pod));
+        let dir = sandbox_config::log_directory_name(pod::namespace(pod), pod::name(pod), pod::uid(pod));
         let log = self.config.pod_logs_dir.join(dir).join(container_config::log_path(container, restart_count));
         let linked = std::fs::create_dir_all(&self.config.container_logs_dir)
             .and_then(|()| std::os::unix::fs::symlink(log, self.config.container_logs_dir.join(name)));

@@ -44,6 +44,7 @@ pub struct KubeletConfiguration {
     #[serde(rename = "singleProcessOOMKill")]
     single_process_oom_kill: Option<bool>,
     max_pods: Option<u32>,
+    user_namespaces: Option<UserNamespaces>,
     container_log_max_size: Option<String>,
     container_log_max_files: Option<usize>,
     container_log_monitor_interval: Option<String>,
@@ -71,6 +72,12 @@ pub struct KubeletConfiguration {
     pod_logs_dir: Option<PathBuf>,
     #[serde(flatten)]
     unknown: Unknown,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct UserNamespaces {
+    ids_per_pod: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -183,6 +190,7 @@ impl KubeletConfiguration {
         // -1, the default, is none
         set(&mut config.pod_pids_limit, self.pod_pids_limit.map(|limit| Some(limit).filter(|limit| *limit > 0)));
         set(&mut config.max_pods, self.max_pods);
+        set(&mut config.user_ids_per_pod, self.user_namespaces.take().and_then(|users| users.ids_per_pod));
         set(&mut config.container_log_max_files, self.container_log_max_files);
         set(&mut config.image_gc_high, self.image_gc_high);
         set(&mut config.image_gc_low, self.image_gc_low);

@@ -111,6 +111,11 @@ pub fn is_terminal_phase(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
 }
 
+/// Its users are not the host's.
+pub fn own_users(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.host_users) == Some(false)
+}
+
 pub fn host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
 }

@@ -3,7 +3,9 @@
 //! Must not know: the runtime's answer.
 
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
-use pintle_cri::v1::{DnsConfig, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol};
+use pintle_cri::v1::{
+    DnsConfig, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol, UserNamespace,
+};
 
 use super::pod;
 use super::security;
@@ -21,6 +23,7 @@ pub struct Settings<'a> {
     pub hostname: String,
     pub dns: DnsConfig,
     pub seccomp_root: &'a str,
+    pub users: UserNamespace,
 }
 
 pub fn config(pod: &Pod, settings: Settings<'_>) -> PodSandboxConfig {
@@ -46,12 +49,19 @@ pub fn config(pod: &Pod, settings: Settings<'_>) -> PodSandboxConfig {
         annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: settings.cgroup_parent,
-            security_context: Some(security::sandbox(pod, settings.seccomp_root)),
+            security_context: Some(security::sandbox(pod, settings.seccomp_root, settings.users)),
             sysctls: sysctls.into_iter().map(|sysctl| (sysctl.name.replace('/', "."), sysctl.value)).collect(),
             ..LinuxPodSandboxConfig::default()
         }),
         ..PodSandboxConfig::default()
     }
+}
+
+/// The users of the pod, which its containers share.
+pub fn users(config: &PodSandboxConfig) -> UserNamespace {
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let options = context.and_then(|context| context.namespace_options.as_ref());
+    options.and_then(|options| options.userns_options.clone()).unwrap_or_default()
 }
 
 fn port(port: &ContainerPort) -> Option<PortMapping> {

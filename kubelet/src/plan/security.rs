@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SELinuxOpti
 use pintle_cri::v1::security_profile::ProfileType;
 use pintle_cri::v1::{
     Capability, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
-    SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy,
+    SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy, UserNamespace,
 };
 
 use super::{apparmor, pod};
@@ -29,7 +29,7 @@ const MASKED_SYS: [&str; 2] = ["/sys/firmware", "/sys/devices/virtual/powercap"]
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Namespaces of the pod; `target` is the container an ephemeral container shares processes with.
-pub fn namespaces(pod: &Pod, target: Option<&str>) -> NamespaceOption {
+pub fn namespaces(pod: &Pod, target: Option<&str>, users: UserNamespace) -> NamespaceOption {
     let spec = pod.spec.clone().unwrap_or_default();
     let mode = |host: Option<bool>| if host == Some(true) { NamespaceMode::Node } else { NamespaceMode::Pod };
     let pid = match target {
@@ -43,15 +43,15 @@ pub fn namespaces(pod: &Pod, target: Option<&str>) -> NamespaceOption {
         ipc: mode(spec.host_ipc).into(),
         pid: pid.into(),
         target_id: target.unwrap_or_default().into(),
-        userns_options: None,
+        userns_options: Some(users),
     }
 }
 
 /// The sandbox's context.
-pub fn sandbox(pod: &Pod, seccomp_root: &str) -> LinuxSandboxSecurityContext {
+pub fn sandbox(pod: &Pod, seccomp_root: &str, users: UserNamespace) -> LinuxSandboxSecurityContext {
     let context = pod_context(pod);
     LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces(pod, None)),
+        namespace_options: Some(namespaces(pod, None, users)),
         selinux_options: context.se_linux_options.as_ref().map(selinux),
         run_as_user: context.run_as_user.map(|value| Int64Value { value }),
         run_as_group: context.run_as_group.map(|value| Int64Value { value }),
@@ -127,6 +127,7 @@ pub fn container(
     seccomp_root: &str,
     default_seccomp: bool,
     target: Option<&str>,
+    users: UserNamespace,
 ) -> LinuxContainerSecurityContext {
     let outer = pod_context(pod);
     let own = container.security_context.clone().unwrap_or_default();
@@ -139,7 +140,7 @@ pub fn container(
     LinuxContainerSecurityContext {
         capabilities: capabilities(&own),
         privileged,
-        namespace_options: Some(namespaces(pod, target)),
+        namespace_options: Some(namespaces(pod, target, users)),
         selinux_options: own.se_linux_options.as_ref().or(outer.se_linux_options.as_ref()).map(selinux),
         run_as_user: user.map(|value| Int64Value { value }),
         run_as_username: if user.is_none() { image.username.clone() } else { String::new() },
@@ -204,7 +205,10 @@ mod tests {
         ));
         let one = &pod.spec.as_ref().unwrap().containers[0];
         let image = ImageUser { uid: image_uid, username: String::new() };
-        (container(&pod, one, &image, "/seccomp", false, None), verify_non_root(&pod, one, &image))
+        (
+            container(&pod, one, &image, "/seccomp", false, None, UserNamespace::default()),
+            verify_non_root(&pod, one, &image),
+        )
     }
 
     #[test]

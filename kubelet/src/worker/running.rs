@@ -175,7 +175,13 @@ impl Worker {
     async fn start_containers(&mut self, pod: &Pod, plan: &Plan, seen: &Seen) -> bool {
         let Some(sandbox) = seen.ready_sandbox() else { return false };
         let drivers = self.start.drivers.clone();
-        let config = drivers.sandbox_config(pod, sandbox.attempt);
+        let config = match drivers.sandbox_config(pod, sandbox.attempt) {
+            Ok(config) => config,
+            Err(why) => {
+                tracing::warn!(pod = spec_of::display(pod), "no container starts: {why}");
+                return false;
+            }
+        };
         let facts = self.facts(pod, seen);
         let mut started = false;
         for start in plan.start.iter().filter(|start| start.wait.is_none()) {

@@ -96,6 +96,7 @@ pub const STORIES: &[Story] = &[
     story!(change::what_is_deleted_goes_with_all_it_owns),
     story!(whole::stopping_leaves_containers_running),
     story!(whole::a_damaged_store_is_named_and_loses_nothing),
+    story!(pods::a_pod_has_users_of_its_own),
     story!(resize::a_running_pod_is_resized),
     story!(resize::a_resize_that_cannot_be_is_told),
     story!(kills::pods_deleted_while_they_start_leave_nothing),

@@ -147,3 +147,38 @@ spec:
     assert_eq!(cluster.sh(&pods), "3");
     cluster.sh("kubectl delete job hopeless --timeout=60s");
 }
+
+pub fn a_pod_has_users_of_its_own(cluster: &mut Cluster) {
+    let pod = |name: &str, more: &str| {
+        let container = "{name: c, image: $SHELL_IMAGE, command: [sleep, infinity], volumeMounts: \
+                         [{name: v, mountPath: /v}, {name: s, mountPath: /s}]}";
+        let volumes = "[{name: v, emptyDir: {}}, {name: s, configMap: {name: kube-root-ca.crt}}]";
+        format!(
+            "cat <<EOF | kubectl create -f -\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: \
+             {{hostUsers: false, {more}terminationGracePeriodSeconds: 1, containers: [{container}], \
+             volumes: {volumes}}}\nEOF"
+        )
+    };
+    for name in ["own", "other"] {
+        cluster.sh(&pod(name, ""));
+        cluster.sh(&format!("kubectl wait --for=condition=Ready pod/{name} --timeout=60s"));
+    }
+    let (own, other) = (users_of(cluster, "own"), users_of(cluster, "other"));
+    assert_eq!((own[0], own[2], other[2]), (0, 65_536, 65_536));
+    assert!(own[1] >= 65_536 && own[1] != other[1], "{own:?} {other:?}");
+    assert_eq!(cluster.sh("kubectl exec own -- id -u"), "0", "root there");
+    assert_eq!(cluster.sh("kubectl exec own -- sh -c 'touch /v/x && stat -c %u /v/x /s/ca.crt | sort -u'"), "0");
+    cluster.kill_pintle();
+    cluster.up();
+    cluster.sh("kubectl delete pod other --now && kubectl wait --for=condition=Ready pod/own --timeout=60s");
+    assert_eq!(users_of(cluster, "own"), own, "it keeps them");
+    let refused = cluster.fails(&pod("neither", "hostNetwork: true, "));
+    assert!(refused.contains("spec.hostNetwork: Forbidden: when `hostUsers` is false"), "{refused}");
+    cluster.sh("kubectl delete pod own --now");
+}
+
+/// The first user inside, who that is on the host, and how many there are.
+fn users_of(cluster: &Cluster, pod: &str) -> Vec<u64> {
+    let map = cluster.sh(&format!("kubectl exec {pod} -- cat /proc/self/uid_map"));
+    map.split_whitespace().map(|number| number.parse().expect("a number")).collect()
+}

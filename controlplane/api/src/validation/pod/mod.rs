@@ -63,6 +63,7 @@ fn spec(spec: &core::PodSpec, is_pod: bool, path: &Path, errors: &mut Errors) {
         containers::host_ports_match(&spec.containers, is_pod, &path.child("containers"), errors);
     }
     policies(spec, path, errors);
+    own_users(spec, path, errors);
     referenced_names(spec, path, errors);
     if let Some(context) = &spec.security_context {
         security_context(context, spec, &path.child("securityContext"), errors);
@@ -71,6 +72,27 @@ fn spec(spec: &core::PodSpec, is_pod: bool, path: &Path, errors: &mut Errors) {
     if let Some(seconds) = spec.active_deadline_seconds {
         let at = path.child("activeDeadlineSeconds");
         invalid_number(names::in_range(seconds, 1, i64::from(i32::MAX)), seconds, &at, errors);
+    }
+}
+
+/// A pod with users of its own shares no other namespace with the host, nor devices.
+fn own_users(spec: &core::PodSpec, path: &Path, errors: &mut Errors) {
+    const WHY: &str = "when `hostUsers` is false";
+    if spec.host_users != Some(false) {
+        return;
+    }
+    // the names as upstream has them
+    let shared = [("hostNetwork", spec.host_network), ("HostPID", spec.host_pid), ("HostIPC", spec.host_ipc)];
+    for (name, _) in shared.iter().filter(|(_, shared)| *shared == Some(true)) {
+        errors.push(Error::forbidden(&path.child(name), WHY));
+    }
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    for (list, containers) in [("initContainers", init), ("containers", &spec.containers)] {
+        let with_devices =
+            |one: &core::Container| one.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty());
+        for (i, _) in containers.iter().enumerate().filter(|(_, one)| with_devices(one)) {
+            errors.push(Error::forbidden(&path.child(list).index(i).child("volumeDevices"), WHY));
+        }
     }
 }
 
