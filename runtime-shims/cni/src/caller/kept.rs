@@ -15,6 +15,9 @@ use super::error::CallError;
 use super::list::List;
 use super::pod::Pod;
 
+/// The extension of a file that is being written.
+const NEW: &str = "new";
+
 /// One attachment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -45,15 +48,21 @@ pub(crate) struct Records {
 }
 
 impl Records {
+    /// Opens the folder, which is the caller's alone: what a killed process had begun to write there is removed.
     pub fn open(dir: &Path) -> Result<Self, CallError> {
         fs::create_dir_all(dir).map_err(|error| failed(dir, error))?;
+        let entries = fs::read_dir(dir).map_err(|error| failed(dir, error))?;
+        let paths = entries.flatten().map(|entry| entry.path());
+        for begun in paths.filter(|path| path.extension().is_some_and(|it| it == NEW)) {
+            fs::remove_file(&begun).map_err(|error| failed(&begun, error))?;
+        }
         Ok(Self { dir: dir.to_owned() })
     }
 
     pub fn write(&self, kept: &Kept) -> Result<(), CallError> {
         let path = self.path(&kept.pod.id)?;
         // A pod's calls come one after the other, so the name is this call's alone.
-        let new = path.with_extension("new");
+        let new = path.with_extension(NEW);
         let text = serde_json::to_vec(kept).map_err(|error| failed(&path, error.into()))?;
         let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
         if written.is_err() {
@@ -122,6 +131,14 @@ mod tests {
         again.remove("a").unwrap();
         again.remove("a").unwrap();
         assert_eq!((again.read("a").unwrap(), again.ids().unwrap().len()), (None, 0));
+    }
+
+    #[test]
+    fn what_was_begun_and_not_finished_is_gone_when_the_folder_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.new"), "{").unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        assert_eq!((records.ids().unwrap().len(), fs::read_dir(dir.path()).unwrap().count()), (0, 0));
     }
 
     #[test]
