@@ -1,8 +1,9 @@
-//! What every long-running part needs and no part owns: shutdown, telemetry, the metrics registry, back-off.
+//! What every long-running part needs and no part owns: shutdown, telemetry, the metrics registry, back-off, relaying bytes.
 //!
 //! Must not know: Kubernetes.
 
 pub mod backoff;
 pub mod metrics;
+pub mod relay;
 pub mod shutdown;
 pub mod telemetry;

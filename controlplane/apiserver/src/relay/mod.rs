@@ -22,6 +22,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use pintle_api::kinds;
 use pintle_api::status::Status;
+use pintle_daemon::relay::both_ways;
 
 use crate::access;
 use crate::admission::{Attributes, Operation, webhooks};
@@ -217,8 +218,7 @@ async fn pipe(near: OnUpgrade, far: OnUpgrade) {
         Ok(both) => both,
         Err(error) => return tracing::debug!(%error, "an upgrade did not come about"),
     };
-    let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
-    if let Err(error) = tokio::io::copy_bidirectional(&mut near, &mut far).await {
+    if let Err(error) = both_ways(TokioIo::new(near), TokioIo::new(far)).await {
         tracing::debug!(%error, "a relayed stream ended");
     }
 }

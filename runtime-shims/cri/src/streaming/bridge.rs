@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use pintle_daemon::relay::both_ways;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
@@ -217,8 +218,8 @@ where
 }
 
 /// Both directions, each closed on its own.
-async fn relay<R: AsyncRead + AsyncWrite + Unpin>(mut client: TokioIo<Upgraded>, mut runtime: R) {
-    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut runtime).await {
+async fn relay<R: AsyncRead + AsyncWrite>(client: TokioIo<Upgraded>, runtime: R) {
+    if let Err(error) = both_ways(client, runtime).await {
         debug!(%error, "a streaming session broke");
     }
 }
