@@ -73,8 +73,11 @@ pub(crate) async fn change(
 ) -> Result<Reply, Status> {
     let cache = server.cache(call.kind)?;
     let name = call.info.name.as_str();
+    let mut newer = None;
     for _ in 0..ATTEMPTS {
-        let current = cache.get(call.namespace(), name).ok_or_else(|| call.not_found(name))?;
+        // what the store has said already the cache may not have heard of yet
+        let known = newer.take().or_else(|| cache.get(call.namespace(), name));
+        let current = known.ok_or_else(|| call.not_found(name))?;
         conversion::prepare(server, call.kind, std::iter::once(&current)).await?;
         let old = crate::render::shape::of_stored(call.kind, &current)?;
         let (mut new, insists) = propose(call, &source, &old)?;
@@ -90,7 +93,7 @@ pub(crate) async fn change(
                 taken.keep();
                 return Ok(reply);
             }
-            Err(CommitError::Conflict(_)) if !insists => {}
+            Err(CommitError::Conflict(found)) if !insists => newer = found,
             Err(error) => return Err(write::commit_error(call, name, error)),
         }
     }

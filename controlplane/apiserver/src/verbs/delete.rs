@@ -69,9 +69,10 @@ pub(crate) async fn delete_object(
     options: &DeleteOptions,
 ) -> Result<Reply, Status> {
     let cache = server.cache(call.kind)?;
-    let mut marked = None;
+    let (mut marked, mut newer) = (None, None);
     for _ in 0..ATTEMPTS {
-        let current = match (cache.get(namespace, name), &marked) {
+        // what the store has said already the cache may not have heard of yet
+        let current = match (newer.take().or_else(|| cache.get(namespace, name)), &marked) {
             (Some(current), None) => current,
             (Some(current), Some(marked)) if object::uid(&current.value()) == object::uid(marked) => current,
             // who saw the mark, a kubelet, was faster: it is deleted as it was asked
@@ -86,8 +87,10 @@ pub(crate) async fn delete_object(
         }
         match carry_out(server, call, &current, plan, &mut marked).await {
             Ok(reply) => return Ok(reply),
-            Err(CommitError::Conflict(_)) if options.resource_version.is_none() => {}
-            Err(CommitError::Conflict(_) | CommitError::Gone) if marked.is_some() => {}
+            Err(CommitError::Conflict(found)) if options.resource_version.is_none() || marked.is_some() => {
+                newer = found
+            }
+            Err(CommitError::Gone) if marked.is_some() => return Ok(gone(call, marked.unwrap_or(old))),
             Err(error) => return Err(write::commit_error(call, name, error)),
         }
     }
