@@ -110,14 +110,16 @@ impl Worker {
     pub(super) async fn fit(&mut self, pod: &Pod, plan: &Plan, seen: &Seen) -> bool {
         let wanted = self.start.drivers.cgroups.limits(pod);
         let Some(had) = self.cgroup_limits.clone().filter(|_| plan.create_sandbox.is_none()) else {
-            if let Err(error) = self.set_cgroup(pod, wanted) {
+            if let Err(error) = self.set_cgroup(pod, &wanted) {
                 tracing::warn!(pod = spec_of::display(pod), "the pod's cgroup has no limits of its own: {error}");
             }
-            self.sizes.given.pod = Sizes::asked(pod).pod;
+            // a host that refuses cgroups is asked once for each sandbox
+            self.cgroup_limits = Some(wanted);
+            self.sizes.given.pod = pod_size(pod);
             return false;
         };
         if had == wanted && plan.resize.is_empty() {
-            self.sizes.given.pod = Sizes::asked(pod).pod;
+            self.sizes.given.pod = pod_size(pod);
             return false;
         }
         let began = Instant::now();
@@ -159,7 +161,7 @@ impl Worker {
         let whole = wanted.memory.filter(|wanted| had.memory.is_none_or(|had| *wanted < had));
         drivers.memory_can_shrink(seen, &cuts.collect(), whole).await?;
         drivers.tell_sandbox(seen, &wanted).await?;
-        self.set_cgroup(pod, had.wider(&wanted))?;
+        self.set_cgroup(pod, &had.wider(&wanted))?;
         for container in &changed {
             let running = seen.running().find(|one| one.name == container.name);
             if let Some(running) = running {
@@ -167,16 +169,20 @@ impl Worker {
                 self.sizes.started(pod, &container.name);
             }
         }
-        self.set_cgroup(pod, wanted)?;
-        self.sizes.given.pod = Sizes::asked(pod).pod;
+        self.set_cgroup(pod, &wanted)?;
+        self.cgroup_limits = Some(wanted);
+        self.sizes.given.pod = pod_size(pod);
         Ok(())
     }
 
-    fn set_cgroup(&mut self, pod: &Pod, limits: PodLimits) -> Result<(), String> {
-        let set = self.start.drivers.cgroups.ensure(pod, &limits);
-        self.cgroup_limits = Some(limits);
-        set.map_err(|error| format!("{error:#}"))
+    fn set_cgroup(&self, pod: &Pod, limits: &PodLimits) -> Result<(), String> {
+        self.start.drivers.cgroups.ensure(pod, limits).map_err(|error| format!("{error:#}"))
     }
+}
+
+/// What is asked for the pod as a whole.
+fn pod_size(pod: &Pod) -> Size {
+    Size::of(pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()))
 }
 
 fn find(pod: &Pod, name: &str) -> Option<Container> {

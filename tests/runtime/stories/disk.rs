@@ -57,8 +57,10 @@ async fn calls_fail(node: &Node) {
     warm_up(node).await;
     let before = Census::take(node.pid());
     let pod = node.run_pod(pod_config("roomy")).await;
-    let ends = "trap 'exit 5' USR1; sleep 100000 & wait";
-    let (stays, ends) = (node.run(&pod, "stays", "sleep 100000").await, node.run(&pod, "ends", ends).await);
+    let stays = node.run(&pod, "stays", "sleep 100000").await;
+    // told through the pod's own /dev/shm, which is not on the full disk
+    node.output(&stays, "mkfifo /dev/shm/over").await;
+    let ends = node.run(&pod, "ends", "read told < /dev/shm/over; exit 5").await;
     fill();
     let there = Census::take(node.pid());
     let request = v1::RunPodSandboxRequest { config: Some(on_host_network(pod_config("late"))), ..Default::default() };
@@ -69,7 +71,7 @@ async fn calls_fail(node: &Node) {
     node.nothing_beyond(&there).await;
     // what runs is entered, seen to end, stopped and removed all the same
     assert_eq!(node.output(&stays, "echo in").await, "in");
-    node.output(&ends, "kill -USR1 1").await;
+    node.output(&stays, "echo now > /dev/shm/over").await;
     assert_eq!(node.exited(&ends).await.exit_code, 5);
     node.stop_container(&stays, 0).await;
     assert_eq!(node.status(&stays).await.state(), ContainerState::ContainerExited);
