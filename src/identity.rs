@@ -6,12 +6,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use pintle_apiserver::config::FrontProxy;
 use pintle_pki::files::{Folder, write_file};
 use pintle_pki::{Authority, Leaf, Pair, kubeconfig};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::Config;
+
+/// The name that the API server's certificate for aggregated APIs is of; kubeadm's.
+const FRONT_PROXY: &str = "front-proxy-client";
 
 /// Everything that proves who is who.
 pub struct Identity {
@@ -20,6 +24,9 @@ pub struct Identity {
     pub kubelet: Pair,
     /// What the API server shows to kubelets.
     pub kubelet_client: Pair,
+    /// Vouches for the API server's own word about its clients, to the servers behind aggregated APIs.
+    pub front_proxy_authority: Authority,
+    pub front_proxy_client: Pair,
     /// Signs service-account tokens; PEM.
     pub token_key: String,
 }
@@ -37,26 +44,39 @@ impl Identity {
         let masters = Some("system:masters");
         let client = Leaf::client("kube-apiserver-kubelet-client", masters);
         let kubelet_client = folder.certificate("apiserver-kubelet-client", &authority, &client)?;
+        let front_proxy_authority = folder.authority("front-proxy-ca", "front-proxy-ca")?;
+        let front_proxy = Leaf::client(FRONT_PROXY, None);
+        let front_proxy_client = folder.certificate("front-proxy-client", &front_proxy_authority, &front_proxy)?;
         let admin = folder.certificate("admin", &authority, &Leaf::client("kubernetes-admin", masters))?;
         write_kubeconfig(config, &authority, &admin)?;
         let token_key = folder.service_account_key()?;
-        Ok(Self { authority, apiserver, kubelet, kubelet_client, token_key })
+        Ok(Self { authority, apiserver, kubelet, kubelet_client, front_proxy_authority, front_proxy_client, token_key })
     }
 
     /// How the API server meets its clients: they may show a certificate of our authority.
     pub fn apiserver_tls(&self) -> anyhow::Result<Arc<rustls::ServerConfig>> {
         let roots = Arc::new(roots(&self.authority)?);
         let verifier = rustls::server::WebPkiClientVerifier::builder(roots).allow_unauthenticated().build()?;
-        let (chain, key) = parse(&self.apiserver)?;
+        let (chain, key) = self.apiserver.parse()?;
         let mut tls =
             rustls::ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(tls))
     }
 
+    /// How the API server is known to the servers behind aggregated APIs.
+    pub fn front_proxy(&self) -> FrontProxy {
+        FrontProxy {
+            client_authority: self.authority.certificate_pem().to_owned(),
+            authority: self.front_proxy_authority.certificate_pem().to_owned(),
+            name: FRONT_PROXY.to_owned(),
+            certificate: self.front_proxy_client.clone(),
+        }
+    }
+
     /// How the API server dials kubelets.
     pub fn kubelet_client_tls(&self) -> anyhow::Result<Arc<rustls::ClientConfig>> {
-        let (chain, key) = parse(&self.kubelet_client)?;
+        let (chain, key) = self.kubelet_client.parse()?;
         let tls = rustls::ClientConfig::builder()
             .with_root_certificates(roots(&self.authority)?)
             .with_client_auth_cert(chain, key)?;
@@ -97,9 +117,4 @@ fn roots(authority: &Authority) -> anyhow::Result<rustls::RootCertStore> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes())?)?;
     Ok(roots)
-}
-
-fn parse(pair: &Pair) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect::<Result<_, _>>()?;
-    Ok((chain, PrivateKeyDer::from_pem_slice(pair.key.as_bytes())?))
 }

@@ -90,6 +90,7 @@ pub async fn apiserver(config: &Config, identity: Identity, parts: &mut Parts) -
         node_ports: config.node_ports,
         advertise: Some((config.advertise_address, config.secure_port)),
         kubelet_tls: Some(identity.kubelet_client_tls()?),
+        front_proxy: Some(Arc::new(identity.front_proxy())),
         ..pintle_apiserver::Config::default()
     };
     let tokens = Tokens::new(pintle_pki::TokenKey::load(&identity.token_key)?, issuer);

@@ -138,13 +138,21 @@ fn storage_version_hash(kind: &Kind) -> String {
 /// `/api` in the aggregated form: the core group alone. `form` is one of [`AGGREGATED`].
 pub fn aggregated_core<'a>(form: &str, kinds: impl IntoIterator<Item = &'a Kind>) -> Value {
     let core = Group { name: String::new(), versions: vec!["v1".to_owned()] };
-    aggregated(form, &[core], kinds)
+    aggregated(form, &[core], kinds, &|_, _| None)
 }
 
+/// What is listed of a group and version that another server has; None of this server's own.
+pub type Remote<'a> = &'a dyn Fn(&str, &str) -> Option<Value>;
+
 /// `/apis` in the aggregated form. `form` is one of [`AGGREGATED`].
-pub fn aggregated<'a>(form: &str, groups: &[Group], kinds: impl IntoIterator<Item = &'a Kind>) -> Value {
+pub fn aggregated<'a>(
+    form: &str,
+    groups: &[Group],
+    kinds: impl IntoIterator<Item = &'a Kind>,
+    remote: Remote<'_>,
+) -> Value {
     let kinds: Vec<&Kind> = kinds.into_iter().collect();
-    let items: Vec<Value> = groups.iter().map(|group| aggregated_group(group, &kinds)).collect();
+    let items: Vec<Value> = groups.iter().map(|group| aggregated_group(group, &kinds, remote)).collect();
     json!({
         "kind": "APIGroupDiscoveryList",
         "apiVersion": format!("apidiscovery.k8s.io/{form}"),
@@ -153,8 +161,11 @@ pub fn aggregated<'a>(form: &str, groups: &[Group], kinds: impl IntoIterator<Ite
     })
 }
 
-fn aggregated_group(group: &Group, kinds: &[&Kind]) -> Value {
+fn aggregated_group(group: &Group, kinds: &[&Kind], remote: Remote<'_>) -> Value {
     let version = |v: &String| {
+        if let Some(entry) = remote(&group.name, v) {
+            return entry;
+        }
         let of_version = kinds.iter().filter(|kind| kind.group == group.name && kind.version == v);
         let resources: Vec<Value> = of_version.map(|kind| aggregated_resource(kind)).collect();
         json!({ "version": v, "resources": resources, "freshness": "Current" })

@@ -3,6 +3,7 @@
 //!
 //! Must not know: tokio, files, sockets, clocks (`now` is an argument), stores, requests.
 
+pub mod aggregation;
 pub mod apply;
 pub mod canonical;
 pub mod cel;

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pintle_pki::Pair;
+
 /// Defaults are upstream's, but for the sizes that follow from the machine.
 #[derive(Clone)]
 pub struct Config {
@@ -28,6 +30,20 @@ pub struct Config {
     pub event_ttl: Duration,
     /// How the kubelets' servers are spoken to: whom to trust, and our certificate. None: nothing is relayed to them.
     pub kubelet_tls: Option<Arc<rustls::ClientConfig>>,
+    /// How the servers behind aggregated APIs know this one. None: it has no certificate to show to them.
+    pub front_proxy: Option<Arc<FrontProxy>>,
+}
+
+/// What the servers behind aggregated APIs are told of this cluster, and what is shown to them.
+#[derive(Debug, Clone)]
+pub struct FrontProxy {
+    /// PEM: vouches for the certificates of this cluster's clients.
+    pub client_authority: String,
+    /// PEM: vouches for `certificate`, and for nothing else.
+    pub authority: String,
+    /// The common name in `certificate`.
+    pub name: String,
+    pub certificate: Pair,
 }
 
 impl Default for Config {
@@ -43,6 +59,7 @@ impl Default for Config {
             min_request_timeout: Duration::from_secs(1_800),
             event_ttl: Duration::from_secs(3_600),
             kubelet_tls: None,
+            front_proxy: None,
         }
     }
 }

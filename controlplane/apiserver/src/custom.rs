@@ -176,6 +176,7 @@ fn publish(server: &ApiServer, definitions: &Cache) {
     }
     server.custom.going.store(Arc::new(going));
     server.custom.kinds.store(Arc::new(served));
+    server.aggregation.look();
 }
 
 /// Deletes all objects of a definition that is to go, waits until they are gone, and lets it go.

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod admission;
+mod aggregation;
 pub mod auth;
 pub mod body;
 pub mod bootstrap;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Configured;
 use crate::admission::quota::Turns;
+use crate::aggregation::{self, Aggregation};
 use crate::auth::node::NodeAuthorizer;
 use crate::auth::rbac::Rbac;
 use crate::auth::{Authenticator, Authorizer, Tokens};
@@ -29,6 +30,7 @@ pub struct ApiServer {
     pub config: Config,
     pub(crate) caches: Arc<Caches>,
     pub(crate) custom: Custom,
+    pub(crate) aggregation: Aggregation,
     pub(crate) configured: Configured,
     pub(crate) conversions: Clients,
     pub(crate) services: Allocators,
@@ -61,6 +63,7 @@ impl ApiServer {
             telemetry: Telemetry::new(metrics),
             config,
             custom: Custom::default(),
+            aggregation: Aggregation::new(metrics),
             configured: Configured::default(),
             conversions: Clients::default(),
             caches,
@@ -70,6 +73,7 @@ impl ApiServer {
         services::rebuild(&server);
         custom::start(&server).await?;
         bootstrap::run(&server).await.context("creating the objects every cluster has")?;
+        aggregation::start(&server).await.context("registering the groups of the API")?;
         let events = server.cache_of("", "events")?;
         tokio::spawn(expiry::run(events, server.config.event_ttl, server.cancel.clone()));
         Ok(server)

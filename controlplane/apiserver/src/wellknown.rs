@@ -6,18 +6,36 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
+use pintle_api::aggregation::{discovery as others, openapi as merged};
 use pintle_api::discovery;
-use pintle_api::kinds::Kind;
 use pintle_api::openapi::{self, gnostic};
 use serde_json::{Value, json};
 
-use crate::body::Body;
+use crate::aggregation;
+use crate::auth::UserInfo;
+use crate::body::{Body, RequestBody};
 use crate::negotiate::{self, Accepted};
 use crate::render;
 use crate::request::{Query, RequestInfo};
 use crate::server::ApiServer;
 
-pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, query: &Query) -> Response<Body> {
+pub async fn serve(
+    server: &Arc<ApiServer>,
+    parts: Parts,
+    info: &RequestInfo,
+    query: &Query,
+    user: &UserInfo,
+    body: RequestBody,
+) -> Response<Body> {
+    let described = info.path.trim_end_matches('/').strip_prefix("/openapi/v3/");
+    match described.and_then(|document| server.aggregation.describes(document)) {
+        Some(remote) => Box::pin(aggregation::serve(server, &remote, parts, info, user, body)).await,
+        None => own(server, &parts, info, query),
+    }
+}
+
+/// What this server says itself.
+fn own(server: &ApiServer, parts: &Parts, info: &RequestInfo, query: &Query) -> Response<Body> {
     if !matches!(parts.method, Method::GET | Method::HEAD) {
         return render::nothing_here();
     }
@@ -39,7 +57,7 @@ pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, q
             render::with_type(200, "application/jwk-set+json", keys.to_string().into())
         }
         "/openapi/v2" => openapi_v2(server, parts),
-        "/openapi/v3" => render::value(200, &openapi::v3_index(&server.custom.all()), Accepted::default()),
+        "/openapi/v3" => render::value(200, &openapi_v3(server), Accepted::default()),
         "/api" | "/apis" => discover(server, parts, path, accepted),
         _ if path.starts_with("/openapi/v3/") => {
             match openapi::v3(path.trim_start_matches("/openapi/v3/"), &server.custom.all()) {
@@ -59,11 +77,18 @@ pub async fn serve(server: &Arc<ApiServer>, parts: &Parts, info: &RequestInfo, q
 /// The one document of version 2: JSON, or gnostic's protobuf under both names that clients know it by.
 fn openapi_v2(server: &ApiServer, parts: &Parts) -> Response<Body> {
     let custom = server.custom.all();
-    let tag = format!("{:?}", openapi::v2_hash(&custom));
+    let others: Vec<(String, Arc<Value>)> =
+        server.aggregation.documents().filter_map(|(_, it)| it.v2.clone()).collect();
+    let tags: String = others.iter().map(|(tag, _)| tag.as_str()).collect();
+    let tag = format!("{:?}", openapi::v2_hash(&custom, &tags));
     let said = |name| parts.headers.get(name).and_then(|v| v.to_str().ok());
     let mut response = match said(http::header::IF_NONE_MATCH).is_some_and(|known| known.contains(&tag)) {
         true => render::with_type(304, "application/json", Body::empty()),
-        false => openapi_v2_as(said(http::header::ACCEPT).unwrap_or("*/*"), &custom),
+        false => openapi_v2_as(said(http::header::ACCEPT).unwrap_or("*/*"), || {
+            let mut document = openapi::v2(&custom);
+            others.iter().for_each(|(_, part)| merged::merge(&mut document, part));
+            document
+        }),
     };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(http::header::ETAG, tag);
@@ -71,20 +96,34 @@ fn openapi_v2(server: &ApiServer, parts: &Parts) -> Response<Body> {
     response
 }
 
-fn openapi_v2_as(header: &str, custom: &[&'static Kind]) -> Response<Body> {
+fn openapi_v2_as(header: &str, document: impl Fn() -> Value) -> Response<Body> {
     const OLD_NAME: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
     for clause in negotiate::clauses(header) {
         match clause.range.as_str() {
             "*/*" | "application/*" | "application/json" => {
-                return render::value(200, &openapi::v2(custom), Accepted::default());
+                return render::value(200, &document(), Accepted::default());
             }
             gnostic::MEDIA_TYPE | OLD_NAME => {
-                return render::with_type(200, gnostic::MEDIA_TYPE, gnostic::encode(&openapi::v2(custom)).into());
+                return render::with_type(200, gnostic::MEDIA_TYPE, gnostic::encode(&document()).into());
             }
             _ => {}
         }
     }
     render::text(406, "")
+}
+
+/// Where each document of version 3 is, those that other servers have included.
+fn openapi_v3(server: &ApiServer) -> Value {
+    let mut index = openapi::v3_index(&server.custom.all());
+    let Some(paths) = index["paths"].as_object_mut() else { return index };
+    for (remote, documents) in server.aggregation.documents() {
+        let path = remote.registration.path().trim_start_matches('/').to_owned();
+        match &documents.v3 {
+            Some(url) => paths.insert(path, json!({ "serverRelativeURL": url })),
+            None => paths.remove(&path),
+        };
+    }
+    index
 }
 
 /// Where others find the keys that verify service-account tokens (OpenID Connect discovery, as upstream serves it).
@@ -117,7 +156,7 @@ fn architecture() -> &'static str {
 /// Everything that can be asked for, as `/` lists it.
 fn paths(server: &ApiServer) -> Vec<String> {
     let mut all: Vec<String> = ["/api", "/api/v1", "/apis", "/apis/"].map(str::to_owned).into();
-    for group in discovery::groups(server.kinds()) {
+    for group in server.groups() {
         all.push(format!("/apis/{}", group.name));
         all.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
     }
@@ -150,7 +189,7 @@ fn discover(server: &ApiServer, parts: &Parts, path: &str, accepted: Accepted) -
             _ => {}
         }
     }
-    let groups = discovery::groups(server.kinds());
+    let groups = server.groups();
     let document =
         if path == "/api" { discovery::api_versions("127.0.0.1:6443") } else { discovery::group_list(&groups) };
     render::value(200, &document, accepted)
@@ -159,7 +198,10 @@ fn discover(server: &ApiServer, parts: &Parts, path: &str, accepted: Accepted) -
 fn aggregate(server: &ApiServer, path: &str, form: &str) -> Response<Body> {
     let document = match path {
         "/api" => discovery::aggregated_core(form, server.kinds()),
-        _ => discovery::aggregated(form, &discovery::groups(server.kinds()), server.kinds()),
+        _ => discovery::aggregated(form, &server.groups(), server.kinds(), &|group, version| {
+            let documents = server.aggregation.of(group, version)?.documents.load_full().unwrap_or_default();
+            Some(others::entry(version, &documents.resources, documents.fresh))
+        }),
     };
     let media_type = match form {
         "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
@@ -172,7 +214,7 @@ fn aggregate(server: &ApiServer, path: &str, form: &str) -> Response<Body> {
 fn group(server: &ApiServer, path: &str) -> Option<Value> {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let all = server.kinds();
-    let groups = discovery::groups(all.iter().copied());
+    let groups = server.groups();
     let known = |group: &str, version: &str| all.iter().any(|k| k.group == group && k.version == version);
     match parts.as_slice() {
         ["api", version] if known("", version) => Some(discovery::resource_list("", version, all)),

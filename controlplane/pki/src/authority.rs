@@ -9,7 +9,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// How long an authority and, by default, a certificate last; kubeadm's values.
 const AUTHORITY_DAYS: i64 = 3650;
@@ -22,6 +23,18 @@ const BACKDATE_SECONDS: i64 = 300;
 pub struct Pair {
     pub certificate: String,
     pub key: String,
+}
+
+impl Pair {
+    /// The certificates, the holder's first, and the key, as TLS takes them.
+    ///
+    /// # Errors
+    /// Where either is no PEM of its kind.
+    pub fn parse(&self) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+        let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes()).collect::<Result<_, _>>();
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).context("reading a private key")?;
+        Ok((chain.context("reading a certificate")?, key))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +178,6 @@ pub fn seconds_left(certificate_pem: &str, now: jiff::Timestamp) -> anyhow::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustls_pki_types::pem::PemObject as _;
 
     #[test]
     fn a_client_certificate_carries_user_and_group() {

@@ -12,5 +12,5 @@ mod unverified;
 
 pub use authority::{Authority, Leaf, Pair, Usage};
 pub use tokens::{Claims, TokenKey};
-pub use trusting::trusting;
-pub use unverified::unverified;
+pub use trusting::{trusting, trusting_as};
+pub use unverified::{unverified, unverified_as};

@@ -4,11 +4,13 @@
 
 use std::sync::{Arc, LazyLock};
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::authority::Pair;
 
 static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(config);
 
@@ -17,13 +19,27 @@ pub fn unverified() -> Result<Arc<ClientConfig>, Error> {
     CONFIG.clone()
 }
 
-fn config() -> Result<Arc<ClientConfig>, Error> {
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let verifier = Arc::new(Anyone(provider));
-    let mut config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+/// As [`unverified`], showing a certificate to servers that ask for one.
+///
+/// # Errors
+/// Where `shown` is no pair.
+pub fn unverified_as(shown: &Pair) -> anyhow::Result<Arc<ClientConfig>> {
+    let (chain, key) = shown.parse()?;
+    let mut config = anyone()?.with_client_auth_cert(chain, key)?;
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+fn config() -> Result<Arc<ClientConfig>, Error> {
+    let mut config = anyone()?.with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+fn anyone() -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))))
 }
 
 #[derive(Debug)]

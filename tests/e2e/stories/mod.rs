@@ -2,6 +2,7 @@
 //!
 //! Must not know: how a machine or a cluster is made.
 
+mod aggregate;
 mod apply;
 mod change;
 mod errors;
@@ -57,6 +58,7 @@ pub const STORIES: &[Story] = &[
     story!(look::permissions_can_be_asked_for),
     story!(extend::a_new_kind_is_kept_checked_and_shown),
     story!(extend::a_policy_refuses_what_it_does_not_like),
+    story!(aggregate::another_server_brings_an_api_of_its_own),
     story!(inside::logs_are_read_and_followed),
     story!(inside::logs_of_the_container_before_and_of_files_before_are_kept),
     story!(inside::commands_run_in_containers),

@@ -106,9 +106,9 @@ fn v3_custom(kinds: &[&'static Kind]) -> Value {
     })
 }
 
-/// Names the content of [`v2`], for clients that have it already.
-pub fn v2_hash(custom: &[&'static Kind]) -> String {
-    hash(&custom.iter().map(|it| format!("{it:?}")).collect::<String>())
+/// Names the content of [`v2`], for clients that have it already; `others` names what is added to it.
+pub fn v2_hash(custom: &[&'static Kind], others: &str) -> String {
+    hash(&custom.iter().map(|it| format!("{it:?}")).chain([others.to_owned()]).collect::<String>())
 }
 
 /// The one document of `/openapi/v2`.
@@ -150,7 +150,7 @@ fn kinds_of(group: &'static str, version: &'static str) -> impl Iterator<Item = 
 }
 
 /// `api/v1`, `apis/apps/v1`.
-fn root(group: &str, version: &str) -> String {
+pub(crate) fn root(group: &str, version: &str) -> String {
     if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 

@@ -76,9 +76,9 @@ pub fn name_problems(kind: &Kind, name: &str) -> names::Problems {
     match (kind.group, kind.kind) {
         ("", "Namespace" | "Service") => names::dns1123_label(name),
         ("apps", "StatefulSet") => names::dns1123_label(name),
-        ("rbac.authorization.k8s.io", _) | ("certificates.k8s.io", "CertificateSigningRequest") => {
-            names::path_segment(name)
-        }
+        ("rbac.authorization.k8s.io", _)
+        | ("certificates.k8s.io", "CertificateSigningRequest")
+        | ("apiregistration.k8s.io", "APIService") => names::path_segment(name),
         ("batch", "CronJob") => {
             let mut problems = names::dns1123_subdomain(name);
             if name.len() > 52 {

@@ -3,6 +3,7 @@
 //!
 //! Must not know: how a verb is carried out.
 
+pub mod api_services;
 pub mod cluster;
 pub mod core;
 pub mod extensions;

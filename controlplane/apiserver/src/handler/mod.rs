@@ -19,7 +19,7 @@ use crate::render::gzip;
 use crate::request::{Query, RequestInfo};
 use crate::server::ApiServer;
 use crate::verbs::reviews;
-use crate::{access, relay, render, verbs, wellknown};
+use crate::{access, aggregation, relay, render, verbs, wellknown};
 
 impl ApiServer {
     /// Answers one request. It is carried out in a task of its own: a client that goes away leaves nothing half done.
@@ -73,8 +73,11 @@ impl ApiServer {
             Ok(place) => place,
             Err(status) => return render::status(&status, errors),
         };
+        if let Some(remote) = self.aggregation.remote(&info) {
+            return Box::pin(aggregation::serve(&self, &remote, parts, &info, &user, body)).await;
+        }
         if !info.is_resource {
-            return wellknown::serve(&self, &parts, &info, &query).await;
+            return wellknown::serve(&self, parts, &info, &query, &user, body).await;
         }
         let Some(kind) = self.kind(&info.group, &info.version, &info.resource) else {
             return render::nothing_here();

@@ -117,15 +117,20 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
+/// Leaves of an answer's headers what is neither the connection's nor this server's to say.
+pub fn end_to_end(headers: &mut HeaderMap) {
+    for name in named_by_connection(headers) {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP.iter().chain(&CORS) {
+        headers.remove(*name);
+    }
+}
+
 /// The answer with its links and its `Location` leading through the proxy.
 pub fn answer(response: Response<Incoming>, around: Around, has_body: bool) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    for name in named_by_connection(&parts.headers) {
-        parts.headers.remove(name);
-    }
-    for name in HOP_BY_HOP.iter().chain(&CORS) {
-        parts.headers.remove(*name);
-    }
+    end_to_end(&mut parts.headers);
     if lead_location(&mut parts.headers, &around) {
         return Response::from_parts(parts, Body::Relayed(request_body(body)));
     }

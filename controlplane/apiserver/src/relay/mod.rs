@@ -4,7 +4,7 @@
 //! Must not know: what the streams carry.
 
 pub(crate) mod connect;
-mod forward;
+pub(crate) mod forward;
 mod html;
 mod links;
 mod messages;
@@ -69,7 +69,7 @@ pub async fn serve(
 }
 
 /// The connection that is the client's to upgrade, where it asks for that.
-fn upgrade(parts: &mut Parts) -> Option<OnUpgrade> {
+pub(crate) fn upgrade(parts: &mut Parts) -> Option<OnUpgrade> {
     parts.headers.contains_key(UPGRADE).then(|| parts.extensions.remove::<OnUpgrade>()).flatten()
 }
 
@@ -206,7 +206,8 @@ async fn proxy(
     }
 }
 
-fn switched(near: OnUpgrade, mut response: Response<Incoming>) -> Response<Body> {
+/// The answer that a connection is the two ends' own now; it is relayed from here.
+pub(crate) fn switched(near: OnUpgrade, mut response: Response<Incoming>) -> Response<Body> {
     tokio::spawn(pipe(near, hyper::upgrade::on(&mut response)));
     let (parts, _) = response.into_parts();
     Response::from_parts(parts, Body::empty())

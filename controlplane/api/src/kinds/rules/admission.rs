@@ -7,10 +7,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extens
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration;
 
 use super::fill;
+use crate::aggregation::availability::Verdict;
 use crate::custom;
 use crate::field::Errors;
 use crate::kinds::{Rules, StatusRule};
-use crate::validation::extensions as checks;
+use crate::validation::{api_services, extensions as checks};
 
 /// The two types of webhooks differ by a field.
 macro_rules! fill_webhook {
@@ -177,10 +178,40 @@ pub(super) struct APIService;
 
 impl Rules for APIService {
     type Object = registration::APIService;
+    const STATUS_CHECKS: bool = true;
 
     fn defaults(service: &mut registration::APIService) {
         if let Some(reference) = service.spec.as_mut().and_then(|spec| spec.service.as_mut()) {
             fill::value(&mut reference.port, 443);
         }
+    }
+
+    /// One of this server's own is available at once.
+    fn prepare_create(service: &mut registration::APIService) {
+        if service.spec.as_ref().is_some_and(|spec| spec.service.is_some()) {
+            return;
+        }
+        let local = Verdict::local();
+        let condition = registration::APIServiceCondition {
+            type_: "Available".to_owned(),
+            status: "True".to_owned(),
+            last_transition_time: service.metadata.creation_timestamp.clone(),
+            reason: Some(local.reason.to_owned()),
+            message: Some(local.message),
+        };
+        service.status = Some(registration::APIServiceStatus { conditions: Some(vec![condition]) });
+    }
+
+    fn validate(service: &registration::APIService, errors: &mut Errors) {
+        api_services::api_service(service, errors);
+    }
+
+    fn validate_update(
+        new: &registration::APIService,
+        _old: &registration::APIService,
+        _subresource: &str,
+        errors: &mut Errors,
+    ) {
+        api_services::status(new, errors);
     }
 }
