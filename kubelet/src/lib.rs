@@ -3,6 +3,7 @@
 //! Must not know: the API server, the store, any runtime's inside. It meets the control plane through a `kube::Client`
 //! and containers through CRI.
 
+mod abilities;
 mod apply;
 mod cgroups;
 pub mod config;
@@ -57,8 +58,12 @@ pub async fn run(
     std::fs::create_dir_all(&config.root_dir).with_context(|| format!("making {}", config.root_dir.display()))?;
     let machine = node::Machine::read(&config.root_dir)?;
     let driver = cgroup_driver(&runtime, &config).await?;
+    let abilities = abilities::Abilities::default();
+    if let Err(status) = abilities.ask(&runtime).await {
+        tracing::warn!("asking the runtime what it can do: {}", status.message());
+    }
     let recorder = Recorder::start(client.clone(), "kubelet", &config.node_name, cancel.clone());
-    let agent = Agent { client, runtime, config, metrics, machine, recorder, cancel };
+    let agent = Agent { client, runtime, abilities, config, metrics, machine, recorder, cancel };
     agent.run(driver).await
 }
 
@@ -66,6 +71,7 @@ pub async fn run(
 struct Agent {
     client: Client,
     runtime: Runtime,
+    abilities: abilities::Abilities,
     config: Arc<Config>,
     metrics: Metrics,
     machine: node::Machine,
@@ -138,6 +144,7 @@ impl Agent {
         node::NodeKeeper {
             client: self.client.clone(),
             runtime: self.runtime.clone(),
+            abilities: self.abilities.clone(),
             recorder: self.recorder.clone(),
             config: self.config.clone(),
             machine: self.machine.clone(),
@@ -174,6 +181,7 @@ impl Agent {
             cgroups,
             config: config.clone(),
             runtime: runtime.clone(),
+            abilities: self.abilities.clone(),
         })
     }
 }

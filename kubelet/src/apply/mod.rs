@@ -16,6 +16,7 @@ use pintle_client::Reflector;
 use pintle_client::events::Recorder;
 use pintle_cri::Runtime;
 
+use crate::abilities::Abilities;
 use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::images::Images;
@@ -30,6 +31,7 @@ use crate::volumes::Volumes;
 #[derive(Clone)]
 pub struct Drivers {
     pub runtime: Runtime,
+    pub abilities: Abilities,
     pub images: Images,
     pub volumes: Volumes,
     pub objects: Objects,

@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
-use pintle_cri::v1::{NamespaceMode, PodSandboxConfig, RunPodSandboxRequest, StatusRequest, UserNamespace};
+use pintle_cri::v1::{NamespaceMode, PodSandboxConfig, RunPodSandboxRequest, UserNamespace};
 
 use super::{Drivers, pod_reference};
 use crate::images::print_status;
@@ -66,7 +66,7 @@ impl Drivers {
     async fn run_sandbox(&self, pod: &Pod, attempt: u32) -> Result<String, String> {
         let runtime_handler = self.runtime_handler(pod).await?;
         if pod::own_users(pod) {
-            self.can_have_users(&runtime_handler).await?;
+            self.can_have_users(&runtime_handler)?;
         }
         let config = self.sandbox_config(pod, attempt)?;
         std::fs::create_dir_all(&config.log_directory)
@@ -82,11 +82,8 @@ impl Drivers {
     }
 
     /// Whether the handler says that its pods can have users of their own.
-    async fn can_have_users(&self, handler: &str) -> Result<(), String> {
-        let status = self.runtime.runtime.clone().status(StatusRequest { verbose: false }).await;
-        let handlers = status.map_err(|status| print_status(&status))?.into_inner().runtime_handlers;
-        let found = handlers.iter().find(|one| one.name == handler).and_then(|one| one.features);
-        if found.is_some_and(|features| features.user_namespaces) {
+    fn can_have_users(&self, handler: &str) -> Result<(), String> {
+        if self.abilities.of_handler(handler).user_namespaces {
             return Ok(());
         }
         Err(match handler {
@@ -107,7 +104,7 @@ impl Drivers {
     }
 
     /// The handler of the pod's RuntimeClass; empty is the runtime's default.
-    async fn runtime_handler(&self, pod: &Pod) -> Result<String, String> {
+    pub(super) async fn runtime_handler(&self, pod: &Pod) -> Result<String, String> {
         let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.clone()).filter(|name| !name.is_empty());
         let Some(name) = class else { return Ok(String::new()) };
         let api: Api<RuntimeClass> = Api::all(self.objects.client());

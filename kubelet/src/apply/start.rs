@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, VolumeMount};
 use pintle_cri::v1::{ContainerConfig, CreateContainerRequest, PodSandboxConfig, StartContainerRequest};
 
 use super::{Drivers, container_reference};
@@ -117,7 +117,12 @@ impl Drivers {
         security::verify_non_root(pod, container, &image.user)?;
         let environment = self.environment(pod, container, place.facts).await?;
         let hosts = self.hosts(pod, place.facts);
-        let around = Around { environment: &environment, hosts: &hosts, restart_count: start.restart_count };
+        let around = Around {
+            environment: &environment,
+            hosts: &hosts,
+            restart_count: start.restart_count,
+            recursive_read_only: self.can_be_read_only(pod, container).await?,
+        };
         let users = sandbox_config::users(place.sandbox);
         let mut mounts = self.volumes.mounts(pod, container, place.volumes, &around)?;
         for mount in &mut mounts {
@@ -144,6 +149,16 @@ impl Drivers {
             node: self.node.clone(),
         };
         Ok(container_config::config(pod, container, prepared))
+    }
+
+    /// Whether the pod's handler makes mounts read-only with all below them; looked up where a mount asks for it.
+    async fn can_be_read_only(&self, pod: &Pod, container: &Container) -> Result<bool, String> {
+        let asks = |mount: &VolumeMount| mount.recursive_read_only.as_deref().is_some_and(|mode| mode != "Disabled");
+        if !container.volume_mounts.iter().flatten().any(asks) {
+            return Ok(false);
+        }
+        let handler = self.runtime_handler(pod).await?;
+        Ok(self.abilities.of_handler(&handler).recursive_read_only_mounts)
     }
 
     async fn environment(

@@ -20,6 +20,7 @@ use pintle_daemon::backoff::Backoff;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::abilities::Abilities;
 use crate::config::Config;
 use crate::references::Facts;
 
@@ -43,6 +44,7 @@ pub fn reference(name: &str) -> ObjectReference {
 pub struct NodeKeeper {
     pub client: Client,
     pub runtime: Runtime,
+    pub abilities: Abilities,
     pub recorder: Recorder,
     pub config: Arc<Config>,
     pub machine: Machine,
@@ -106,7 +108,7 @@ impl NodeKeeper {
 
     async fn status(&self, old: Option<&NodeStatus>) -> NodeStatus {
         let host_ips = self.facts.borrow().host_ips.clone();
-        status::status(&self.config, &self.machine, &self.runtime, &host_ips, old).await
+        status::status(&self.config, &self.machine, (&self.runtime, &self.abilities), &host_ips, old).await
     }
 
     async fn write(&self, api: &Api<Node>, node: &Node, status: &NodeStatus) -> kube::Result<Node> {

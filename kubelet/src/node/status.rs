@@ -11,10 +11,11 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pintle_cri::Runtime;
-use pintle_cri::v1::{ListImagesRequest, StatusRequest};
+use pintle_cri::v1::{ListImagesRequest, StatusResponse};
 use serde_json::{Value, json};
 
 use super::facts::Machine;
+use crate::abilities::Abilities;
 use crate::config::Config;
 use crate::plan::admission::Room;
 use crate::plan::quantity;
@@ -76,25 +77,28 @@ fn allocatable_resources(config: &Config, machine: &Machine) -> Resources {
 pub async fn status(
     config: &Config,
     machine: &Machine,
-    runtime: &Runtime,
+    (runtime, abilities): (&Runtime, &Abilities),
     ips: &[String],
     old: Option<&NodeStatus>,
 ) -> NodeStatus {
     let mut addresses: Vec<NodeAddress> =
         ips.iter().map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.clone() }).collect();
     addresses.push(NodeAddress { type_: "Hostname".into(), address: config.node_name.clone() });
-    NodeStatus {
+    let asked = abilities.ask(runtime).await;
+    let mut status = NodeStatus {
         capacity: Some(capacity(config, machine)),
         allocatable: Some(allocatable_resources(config, machine)),
         addresses: Some(addresses),
-        conditions: Some(conditions(runtime, old).await),
+        conditions: Some(conditions(asked, old)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: config.port.into() }),
         }),
         node_info: Some(info(machine, runtime)),
         images: Some(images(runtime).await),
         ..NodeStatus::default()
-    }
+    };
+    abilities.tell(&mut status);
+    status
 }
 
 fn info(machine: &Machine, runtime: &Runtime) -> NodeSystemInfo {
@@ -128,9 +132,9 @@ async fn images(runtime: &Runtime) -> Vec<ContainerImage> {
     named.filter(|image| image.names.as_ref().is_some_and(|names| !names.is_empty())).take(IMAGES).collect()
 }
 
-async fn conditions(runtime: &Runtime, old: Option<&NodeStatus>) -> Vec<NodeCondition> {
+fn conditions(asked: Result<StatusResponse, tonic::Status>, old: Option<&NodeStatus>) -> Vec<NodeCondition> {
     let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH));
-    let trouble = trouble(runtime).await;
+    let trouble = trouble(asked);
     let values = [
         ("MemoryPressure", false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available".to_string()),
         ("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure".to_string()),
@@ -157,9 +161,9 @@ async fn conditions(runtime: &Runtime, old: Option<&NodeStatus>) -> Vec<NodeCond
 }
 
 /// Why the runtime cannot run pods.
-async fn trouble(runtime: &Runtime) -> Option<String> {
-    let answer = match runtime.runtime.clone().status(StatusRequest { verbose: false }).await {
-        Ok(answer) => answer.into_inner().status.unwrap_or_default(),
+fn trouble(asked: Result<StatusResponse, tonic::Status>) -> Option<String> {
+    let answer = match asked {
+        Ok(answer) => answer.status.unwrap_or_default(),
         Err(status) => return Some(format!("container runtime is down: {}", status.message())),
     };
     let failed: Vec<String> = answer
@@ -198,6 +202,7 @@ pub fn differs(old: Option<&NodeStatus>, new: &NodeStatus) -> bool {
             status.addresses.clone(),
             status.node_info.clone(),
             status.images.clone(),
+            (status.runtime_handlers.clone().unwrap_or_default(), status.features.clone()),
             conditions,
         )
     };

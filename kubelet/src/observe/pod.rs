@@ -148,6 +148,7 @@ fn from_status(sandbox_id: String, status: ContainerStatus) -> Container {
         hash: annotation(HASH),
         user: user.map(|user| (user.uid, user.gid, user.supplemental_groups.clone())),
         image: image_name(&status),
+        recursively_read_only: recursively_read_only(&status),
         annotations: status.annotations.clone().into_iter().collect(),
         id: status.id,
         reason: status.reason,
@@ -155,6 +156,11 @@ fn from_status(sandbox_id: String, status: ContainerStatus) -> Container {
         image_ref: status.image_ref,
         log_path: status.log_path,
     }
+}
+
+fn recursively_read_only(status: &ContainerStatus) -> Vec<String> {
+    let mounts = status.mounts.iter().filter(|mount| mount.recursive_read_only);
+    mounts.map(|mount| mount.container_path.clone()).collect()
 }
 
 /// The image as the user wrote it, where the runtime kept it.

@@ -46,6 +46,20 @@ pub fn admit(pod: &Pod, others: &[&Pod], room: Room, unsafe_sysctls: &[String]) 
     ports(spec, &others)
 }
 
+/// Whether the pod gets the supplemental groups that it asks for; `strict`: the runtime can give these alone.
+///
+/// # Errors
+/// It asks for them alone, and would get its image's, too.
+pub fn supplemental_groups(pod: &Pod, strict: bool) -> Result<(), Refusal> {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let asked = context.and_then(|context| context.supplemental_groups_policy.as_deref());
+    if asked == Some("Strict") && !strict {
+        let message = "SupplementalGroupsPolicy=Strict is not supported in this node";
+        return Err(refusal("SupplementalGroupsPolicyNotSupported", message));
+    }
+    Ok(())
+}
+
 /// Whether the node has what the pod asks for beside what `others` were allocated.
 ///
 /// # Errors
@@ -268,5 +282,14 @@ mod tests {
     #[test]
     fn another_systems_pods_are_not_taken() {
         assert!(said("  containers: [{name: c}]\n  os: {name: windows}\n", &[]).starts_with("PodOSNotSupported"));
+    }
+    #[test]
+    fn groups_beyond_the_pods_own_are_refused_where_the_runtime_cannot_leave_them_out() {
+        let strict = pod("  containers: [{name: c}]\n  securityContext: {supplementalGroupsPolicy: Strict}\n");
+        let merge = pod("  containers: [{name: c}]\n  securityContext: {supplementalGroupsPolicy: Merge}\n");
+        assert_eq!(supplemental_groups(&strict, true), Ok(()));
+        assert_eq!(supplemental_groups(&merge, false), Ok(()));
+        let refused = supplemental_groups(&strict, false).unwrap_err();
+        assert_eq!(refused.message, "SupplementalGroupsPolicy=Strict is not supported in this node");
     }
 }

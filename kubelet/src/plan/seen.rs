@@ -57,6 +57,8 @@ pub struct Container {
     pub annotations: BTreeMap<String, String>,
     /// uid, gid and supplemental groups of the first process, where the runtime tells.
     pub user: Option<(i64, i64, Vec<i64>)>,
+    /// Paths in the container under which nothing at all can be written.
+    pub recursively_read_only: Vec<String>,
 }
 
 impl Seen {

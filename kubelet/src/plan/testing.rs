@@ -55,6 +55,7 @@ pub fn container(name: &str, image: &str, state: State, exit_code: i32) -> seen:
         hash: actions::hash(&spec),
         annotations: BTreeMap::new(),
         user: None,
+        recursively_read_only: Vec::new(),
     }
 }
 

@@ -246,7 +246,9 @@ impl Pods {
         let others = self.setup.shown.list();
         let others: Vec<&Pod> = others.iter().map(AsRef::as_ref).collect();
         let allowed = &self.setup.drivers.config.allowed_unsafe_sysctls;
+        let strict_groups = self.setup.drivers.abilities.strict_groups();
         let taken = apparmor::admit(pod, self.setup.apparmor);
+        let taken = taken.and_then(|()| admission::supplemental_groups(pod, strict_groups));
         taken.and_then(|()| admission::admit(pod, &others, self.setup.neighbours.room, allowed)).err()
     }
 

@@ -18,6 +18,8 @@ pub struct Around<'a> {
     /// The text of the managed hosts file.
     pub hosts: &'a str,
     pub restart_count: i32,
+    /// Whether the runtime can make a mount read-only with all that is mounted below it.
+    pub recursive_read_only: bool,
 }
 
 impl Volumes {
@@ -55,6 +57,7 @@ impl Volumes {
         around: &Around<'_>,
         (index, mount): (usize, &VolumeMount),
     ) -> Result<Mount, String> {
+        let recursive_read_only = recursive_read_only(mount, around.recursive_read_only)?;
         let volume = volumes.paths.get(&mount.name);
         let mut host = volume.cloned().ok_or_else(|| {
             format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, container.name)
@@ -84,6 +87,7 @@ impl Volumes {
             container_path: absolute(&mount.mount_path),
             host_path: host.display().to_string(),
             readonly: mount.read_only.unwrap_or(false),
+            recursive_read_only,
             propagation: propagation.into(),
             selinux_relabel,
             ..Mount::default()
@@ -106,6 +110,29 @@ impl Volumes {
         let path = dir.join(format!("{restart_count:08x}"));
         write(&path, b"", 0o666)?;
         Ok(bind(&inside, &path))
+    }
+}
+
+/// Source: resolveRecursiveReadOnly of pkg/kubelet/kubelet_pods.go.
+fn recursive_read_only(mount: &VolumeMount, supported: bool) -> Result<bool, String> {
+    let asked = |problem: String| {
+        Err(format!("volume {:?} requested recursive read-only mode, but it is {problem}", mount.name))
+    };
+    let mode = mount.recursive_read_only.as_deref().unwrap_or("Disabled");
+    if mode == "Disabled" {
+        return Ok(false);
+    }
+    if mount.read_only != Some(true) {
+        return asked("not read-only".into());
+    }
+    if let Some(propagation) = mount.mount_propagation.as_deref().filter(|propagation| *propagation != "None") {
+        return asked(format!("not compatible with propagation {propagation:?}"));
+    }
+    match mode {
+        "IfPossible" => Ok(supported),
+        "Enabled" if supported => Ok(true),
+        "Enabled" => asked("not supported by the runtime".into()),
+        other => Err(format!("unknown recursive read-only mode {other:?}")),
     }
 }
 
@@ -147,4 +174,37 @@ fn sub_path_of(mount: &VolumeMount, environment: &[(String, String)]) -> Result<
         return Err(format!("error SubPath `{sub}` must not be an absolute path or contain '..'"));
     }
     Ok(Some(sub))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(mode: &str, read_only: bool, propagation: Option<&str>, supported: bool) -> Result<bool, String> {
+        let mount = VolumeMount {
+            name: "v".into(),
+            read_only: Some(read_only),
+            recursive_read_only: Some(mode.into()),
+            mount_propagation: propagation.map(str::to_owned),
+            ..VolumeMount::default()
+        };
+        recursive_read_only(&mount, supported)
+    }
+
+    #[test]
+    fn a_mount_is_recursively_read_only_where_it_must_be_or_can_be() {
+        assert_eq!(mode("Enabled", true, None, true), Ok(true));
+        assert_eq!(mode("IfPossible", true, Some("None"), true), Ok(true));
+        assert_eq!(mode("IfPossible", true, None, false), Ok(false));
+        assert_eq!(mode("Disabled", false, None, true), Ok(false));
+    }
+
+    #[test]
+    fn a_mount_that_cannot_be_says_why() {
+        let asked = |problem| Err(format!("volume \"v\" requested recursive read-only mode, but it is {problem}"));
+        assert_eq!(mode("Enabled", true, None, false), asked("not supported by the runtime"));
+        assert_eq!(mode("Enabled", false, None, true), asked("not read-only"));
+        let shared = mode("IfPossible", true, Some("HostToContainer"), true);
+        assert_eq!(shared, asked("not compatible with propagation \"HostToContainer\""));
+    }
 }

@@ -69,7 +69,7 @@ fn unseen(inputs: &Inputs<'_>, kind: Kind, container: &Container, old: Option<&C
         restart_count: old.map_or(0, |old| old.restart_count),
         last_state: Some(old.and_then(|old| old.last_state.clone()).unwrap_or_default()),
         state: Some(ContainerState { waiting: Some(waiting), ..ContainerState::default() }),
-        volume_mounts: volume_mounts(container),
+        volume_mounts: volume_mounts(container, &[]),
         ..ContainerStatus::default()
     };
     let was_running = old.is_some_and(|old| old.state.as_ref().is_some_and(|state| state.running.is_some()));
@@ -108,7 +108,7 @@ fn from_seen(
         last_state: Some(last_state(inputs, latest, old)),
         resources: resources(inputs, container, latest),
         allocated_resources: container.resources.as_ref().and_then(|resources| resources.requests.clone()),
-        volume_mounts: volume_mounts(container),
+        volume_mounts: volume_mounts(container, &latest.recursively_read_only),
         user: latest.user.as_ref().map(|(uid, gid, groups)| ContainerUser {
             linux: Some(LinuxContainerUser { uid: *uid, gid: *gid, supplemental_groups: Some(groups.clone()) }),
         }),
@@ -199,13 +199,19 @@ fn apply_probes(inputs: &Inputs<'_>, kind: Kind, container: &Container, status: 
     };
 }
 
-fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+/// `recursive`: paths that are read-only with all below them.
+fn volume_mounts(container: &Container, recursive: &[String]) -> Option<Vec<VolumeMountStatus>> {
     let mounts = container.volume_mounts.as_ref()?;
+    let mode = |mount: &k8s_openapi::api::core::v1::VolumeMount| {
+        let whole =
+            recursive.iter().any(|path| path.trim_start_matches('/') == mount.mount_path.trim_start_matches('/'));
+        if whole { "Enabled".to_string() } else { "Disabled".to_string() }
+    };
     let status = |mount: &k8s_openapi::api::core::v1::VolumeMount| VolumeMountStatus {
         name: mount.name.clone(),
         mount_path: mount.mount_path.clone(),
         read_only: mount.read_only.filter(|read_only| *read_only),
-        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| "Disabled".to_string()),
+        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| mode(mount)),
         volume_status: None,
     };
     Some(mounts.iter().map(status).collect())

@@ -224,6 +224,7 @@ pub(super) fn mounts(container: &core::Container, volumes: &[&core::Volume], pat
         if let Some(propagation) = &mount.mount_propagation {
             mount_propagation(propagation, privileged, &at.child("mountPropagation"), errors);
         }
+        recursive_read_only(mount, &at.child("recursiveReadOnly"), errors);
     }
     for (i, device) in container.volume_devices.iter().flatten().enumerate() {
         let item = path.child("volumeDevices").index(i);
@@ -236,6 +237,22 @@ fn named_volume(name: &str, volumes: &[&core::Volume], path: &Path, errors: &mut
     required(name, path, errors);
     if !volumes.iter().any(|volume| volume.name == name) {
         errors.push(Error::not_found(path, name));
+    }
+}
+
+fn recursive_read_only(mount: &core::VolumeMount, path: &Path, errors: &mut Errors) {
+    match mount.recursive_read_only.as_deref() {
+        None | Some("Disabled") => {}
+        Some("Enabled" | "IfPossible") => {
+            if mount.read_only != Some(true) {
+                errors.push(Error::forbidden(path, "may only be specified when readOnly is true"));
+            }
+            if mount.mount_propagation.as_deref().is_some_and(|propagation| propagation != "None") {
+                let detail = "may only be specified when mountPropagation is None or not specified";
+                errors.push(Error::forbidden(path, detail));
+            }
+        }
+        Some(other) => errors.push(Error::not_supported(path, other, &["Disabled", "Enabled", "IfPossible"])),
     }
 }
 
