@@ -48,6 +48,19 @@ pub fn cgroups() -> Cgroups {
     }
 }
 
+/// The controllers without which no pod starts, as each has a share of the processors and counts in its pod's memory.
+const NEEDED: [&str; 2] = ["cpu", "memory"];
+
+/// Those of the needed controllers that the v2 hierarchy does not have.
+pub fn lacking_controllers() -> Vec<&'static str> {
+    std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").map_or_else(|_| Vec::new(), |there| lacking(&there))
+}
+
+/// The same, by the text of `cgroup.controllers`.
+fn lacking(there: &str) -> Vec<&'static str> {
+    NEEDED.into_iter().filter(|needed| !there.split_whitespace().any(|controller| controller == *needed)).collect()
+}
+
 /// The file systems the kernel knows.
 pub fn has_file_system(name: &str) -> bool {
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
@@ -125,6 +138,13 @@ fn holder(inodes: &HashSet<String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hierarchy_without_memory_lacks_it() {
+        assert_eq!(lacking("cpuset cpu io memory hugetlb pids\n"), Vec::<&str>::new());
+        assert_eq!(lacking("cpuset cpu io pids\n"), ["memory"]);
+        assert_eq!(lacking("\n"), ["cpu", "memory"]);
+    }
 
     #[test]
     fn a_port_in_use_names_who_uses_it() {

@@ -12,6 +12,8 @@ use crate::machine::{self, Cgroups};
 pub struct Facts {
     pub root: bool,
     pub cgroups: Cgroups,
+    /// Cgroup controllers that v2 lacks and pods need.
+    pub lacking: Vec<&'static str>,
     pub overlayfs: bool,
     pub nftables: bool,
     /// `(port, what for, who holds it)` for each port that is taken.
@@ -34,6 +36,7 @@ pub fn look(config: &Config) -> Facts {
     Facts {
         root: nix::unistd::geteuid().is_root(),
         cgroups: machine::cgroups(),
+        lacking: machine::lacking_controllers(),
         overlayfs: machine::has_file_system("overlay"),
         nftables: nftables(),
         taken: ports.into_iter().filter_map(|(port, what)| Some((port, what, machine::listener(port)?))).collect(),
@@ -59,6 +62,12 @@ pub fn problems(facts: &Facts) -> Vec<String> {
     }
     if facts.cgroups == Cgroups::None {
         problems.push("no cgroups below /sys/fs/cgroup: mount cgroup2 there".to_owned());
+    }
+    for controller in &facts.lacking {
+        problems.push(format!(
+            "no cgroup controller {controller} below /sys/fs/cgroup: boot the kernel with cgroup_enable={controller}; in a \
+             container, let the cgroup around it hand it down"
+        ));
     }
     if !facts.overlayfs {
         problems.push("the kernel has no overlayfs: load it (modprobe overlay)".to_owned());
@@ -89,6 +98,7 @@ mod tests {
         Facts {
             root: true,
             cgroups: Cgroups::V2,
+            lacking: Vec::new(),
             overlayfs: true,
             nftables: true,
             taken: Vec::new(),
@@ -107,6 +117,7 @@ mod tests {
     fn every_problem_is_told_at_once() {
         let facts = Facts {
             root: false,
+            lacking: vec!["memory"],
             taken: vec![(6443, "the API server", "nginx (pid 8)".into())],
             missing: vec!["containerd", "runc"],
             free_bytes: Some(5 << 20),
@@ -117,6 +128,8 @@ mod tests {
             problems(&facts),
             [
                 "not root: run it with sudo",
+                "no cgroup controller memory below /sys/fs/cgroup: boot the kernel with cgroup_enable=memory; in a \
+                 container, let the cgroup around it hand it down",
                 "port 6443, which the API server needs, is taken by nginx (pid 8)",
                 "containerd runc not found: apt-get install containerd runc",
                 "only 5 MiB of disk are free; images need at least 1024",
