@@ -22,7 +22,8 @@ use crate::images::Found;
 use crate::record::{CONTAINER, ContainerRecord, SandboxRecord, State, extensions, new_id, now};
 use crate::sandbox::{invalid, spec_any};
 use crate::snapshots::text_of;
-use crate::tasks::kills;
+use crate::streams;
+use crate::tasks::{Pipes, kills};
 use crate::users::volumes_with_maps;
 
 const RESOURCES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
@@ -205,6 +206,9 @@ impl Inner {
     async fn dismantle_container(&self, id: &str) -> Result<(), Status> {
         self.kill_task(id).await?;
         self.delete_task(id).await?;
+        if let Some(record) = self.find::<ContainerConfig>(id).await? {
+            self.forget_streams(&record).await;
+        }
         let delete = DeleteContainerRequest { id: id.to_owned() };
         let gone = self.client.containers().delete(request(delete)).await.or_gone().during("removing a container")?;
         if gone.is_none() {
@@ -222,23 +226,25 @@ impl Inner {
             let reason = format!("container {id:?} is not in state created: it was started before");
             return Err(Status::failed_precondition(reason));
         }
-        match self.launch(&record).await {
-            Ok(()) => Ok(()),
-            Err(status) => {
-                self.kill_task(id).await?;
-                self.delete_task(id).await?;
-                self.forget_streams(&record).await;
-                record.state.finished_at = now();
-                record.state.exit_code = 128;
-                record.state.message = status.message().to_owned();
-                self.write_state(id, &record.state).await?;
-                Err(status)
-            }
+        let kept = self.keep_streams(&record).await.map_err(internal).during("keeping a container's streams");
+        let (monitor, launched) = match kept {
+            Ok((pipes, monitor)) => (Some(monitor), self.launch(&record, pipes).await),
+            Err(status) => (None, Err(status)),
+        };
+        let Err(status) = launched else { return Ok(()) };
+        if let Some(monitor) = monitor {
+            streams::forget(&monitor, id).await;
         }
+        self.kill_task(id).await?;
+        self.delete_task(id).await?;
+        record.state.finished_at = now();
+        record.state.exit_code = 128;
+        record.state.message = status.message().to_owned();
+        self.write_state(id, &record.state).await?;
+        Err(status)
     }
 
-    async fn launch(&self, record: &ContainerRecord) -> Result<(), Status> {
-        let pipes = self.keep_streams(record).await.map_err(internal).during("keeping a container's streams")?;
+    async fn launch(&self, record: &ContainerRecord, pipes: Pipes) -> Result<(), Status> {
         let input = !pipes.stdin.is_empty() && !pipes.terminal;
         let mut mounts = self.mounts(&record.id).await?;
         let users = self.users(&self.get(&record.state.sandbox).await?)?;

@@ -22,7 +22,7 @@ use crate::tasks::Pipes;
 
 impl Inner {
     /// Makes the pipes of a container and has them read.
-    pub(crate) async fn keep_streams(&self, record: &ContainerRecord) -> anyhow::Result<Pipes> {
+    pub(crate) async fn keep_streams(&self, record: &ContainerRecord) -> anyhow::Result<(Pipes, Monitor)> {
         let dir = self.config.container_state(&record.id);
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
@@ -34,17 +34,15 @@ impl Inner {
         // a run that was killed may have left it so
         gone(monitor.forget(&record.id).await)?;
         monitor.keep(keep).await?;
-        Ok(pipes)
+        Ok((pipes, monitor))
     }
 
-    /// Lets go of the pipes of a container that could not be started: they may never have a writer.
+    /// Lets go of the pipes of a container that has no process any more. One whose caller gave its start up may never have
+    /// had one, and its pipes no end.
     pub(crate) async fn forget_streams(&self, record: &ContainerRecord) {
-        let forgotten = match self.monitor_of(record).await {
-            Ok(monitor) => gone(monitor.forget(&record.id).await),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = forgotten {
-            tracing::debug!(container = record.id, "the pipes of a container stay: {error}");
+        // where there is no monitor, nothing is kept
+        if let Ok(monitor) = self.monitor_of(record).await {
+            forget(&monitor, &record.id).await;
         }
     }
 
@@ -69,6 +67,15 @@ impl Inner {
             Err(Error::Serves(_)) => Monitor::connect(&dir).await,
             spawned => spawned,
         }
+    }
+}
+
+/// Lets go of the pipes of a container that could not be started: they may never have a writer, and a monitor ends with
+/// the last of what it keeps. By the connection that they were handed over on, for a pod that was removed meanwhile has
+/// no socket any more.
+pub(crate) async fn forget(monitor: &Monitor, container: &str) {
+    if let Err(error) = gone(monitor.forget(container).await) {
+        tracing::debug!(container, "the pipes of a container stay: {error}");
     }
 }
 

@@ -82,7 +82,7 @@ fn start(arguments: &[&[u8]]) -> Result<Monitor, (String, Errno)> {
     // Where it is not known, a monitor whose directory is removed ends by SIGTERM only.
     let _ = dir.notify_of_deletions();
     let socket = [dir_path, b"/".as_slice(), protocol::SOCKET.as_bytes()].concat();
-    let monitor = Monitor::new(dir, socket, listener, signals, be_spared());
+    let monitor = Monitor::new(dir, socket, listener, signals, be_spared()).map_err(failed("find the socket"))?;
     let null = sys::open(b"/dev/null", Open::ReadWrite).map_err(failed("open /dev/null"))?;
     sys::replace_standard(&null).map_err(failed("close standard error"))?;
     Ok(monitor)

@@ -24,7 +24,7 @@ pub struct Monitor {
     /// The sandbox's directory, and the socket in it.
     pub dir: Fd,
     socket: Vec<u8>,
-    identity: Option<[u64; 2]>,
+    identity: [u64; 2],
     listener: Fd,
     /// Not listened to before this time, for want of descriptors.
     accept_ms: u64,
@@ -61,10 +61,17 @@ enum Part {
 }
 
 impl Monitor {
-    pub fn new(dir: Fd, socket: Vec<u8>, listener: Fd, signals: Signals, score: Option<Vec<u8>>) -> Monitor {
-        Monitor {
+    /// Deletions must be told of already: a socket that is gone now was removed before anybody would have said so.
+    pub fn new(
+        dir: Fd,
+        socket: Vec<u8>,
+        listener: Fd,
+        signals: Signals,
+        score: Option<Vec<u8>>,
+    ) -> Result<Monitor, Errno> {
+        Ok(Monitor {
             dir,
-            identity: sys::identity(&socket).ok(),
+            identity: sys::identity(&socket)?,
             socket,
             listener,
             accept_ms: 0,
@@ -78,7 +85,7 @@ impl Monitor {
             serial: 0,
             polls: Vec::new(),
             sources: Vec::new(),
-        }
+        })
     }
 
     /// Until it is told to end, or nobody can reach it any more, and nothing runs.
@@ -107,7 +114,7 @@ impl Monitor {
     }
 
     fn is_reachable(&self) -> bool {
-        sys::identity(&self.socket).ok() == self.identity
+        sys::identity(&self.socket) == Ok(self.identity)
     }
 
     fn due_ms(&self) -> Option<u64> {

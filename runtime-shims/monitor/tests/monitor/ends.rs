@@ -1,16 +1,19 @@
 //! What a monitor is to the system, what clients cannot do to it, and how it ends.
 
 use std::fs;
-use std::io::IoSlice;
+use std::io::{IoSlice, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, sendmsg, socket,
 };
 use pintle_monitor::protocol::{Body, Kind, Reply, Request};
-use pintle_monitor::{Error, Monitor, SOCKET};
+use pintle_monitor::{Error, Monitor, PROGRAM, SOCKET};
 
 use crate::place::{Place, exit_of, pipe};
 
@@ -86,6 +89,20 @@ async fn it_ends_when_its_directory_is_removed_and_nothing_runs() {
     monitor.signal("a", 15).await.unwrap();
     assert_eq!(exit_of(&mut exits, "a").await.code, 143);
     monitor.closed().await;
+}
+
+/// Nobody would ever find it, nor tell it that its directory was removed.
+#[test]
+fn it_does_not_begin_where_its_socket_is_gone_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut program = fs::File::from(memfd_create(c"monitor", MFdFlags::empty()).unwrap());
+    program.write_all(PROGRAM).unwrap();
+    let listener = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+    fs::remove_file(dir.path().join(SOCKET)).unwrap();
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    let output = command.arg(dir.path()).stdin(OwnedFd::from(listener)).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.starts_with("find the socket"), "{told:?}");
 }
 
 #[tokio::test]
