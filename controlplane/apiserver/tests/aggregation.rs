@@ -18,6 +18,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -260,6 +261,8 @@ async fn what_cannot_be_reached_is_unavailable_and_says_why() {
     let services: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(admin.clone(), "default");
     services.delete("boats", &DeleteParams::default()).await.unwrap();
     assert_eq!(reason(&becomes(&admin, "False").await), "ServiceNotFound");
+    let metrics = admin.request_text(get("/metrics")).await.unwrap();
+    assert!(metrics.contains("aggregator_unavailable_apiservice{name=\"v1.harbour.example.com\"} 1"), "{metrics}");
     let response = admin.send(get(&format!("{ROOT}/boats")).map(kube::client::Body::from)).await.unwrap();
     assert_eq!(response.status(), 503);
     let text = response.into_body().collect().await.unwrap().to_bytes();
@@ -295,4 +298,28 @@ async fn this_servers_own_groups_are_registered() {
     let refused = all.create(&PostParams::default(), &serde_json::from_value(bad).unwrap()).await.unwrap_err();
     let why = "metadata.name: Invalid value: \"x\": must be `spec.version+\".\"+spec.group`: \"v1.a.example.com\"";
     assert!(refused.to_string().contains(why), "{refused}");
+}
+
+#[tokio::test]
+async fn what_a_definition_has_is_registered_as_long_as_it_is_there() {
+    let running = Running::start().await;
+    let admin = running.admin();
+    let definitions: Api<CustomResourceDefinition> = Api::all(admin.clone());
+    let definition = json!({
+        "metadata": { "name": "boats.harbour.example.com" },
+        "spec": {
+            "group": "harbour.example.com", "scope": "Namespaced", "names": { "plural": "boats", "kind": "Boat" },
+            "versions": [{ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": { "type": "object" } } }],
+        },
+    });
+    definitions.create(&PostParams::default(), &serde_json::from_value(definition).unwrap()).await.unwrap();
+    let all: Api<APIService> = Api::all(admin.clone());
+    let priority = |it: Option<&APIService>| it.is_some_and(|it| it.spec.as_ref().unwrap().version_priority == 100);
+    let made = await_condition(all.clone(), NAME, priority).await.unwrap().unwrap();
+    assert_eq!(made.metadata.labels.as_ref().unwrap()["kube-aggregator.kubernetes.io/automanaged"], "true");
+    let changed = json!({ "spec": { "versionPriority": 5 } });
+    all.patch(NAME, &PatchParams::default(), &Patch::Merge(changed)).await.unwrap();
+    await_condition(all.clone(), NAME, priority).await.unwrap();
+    definitions.delete("boats.harbour.example.com", &DeleteParams::default()).await.unwrap();
+    await_condition(all, NAME, conditions::is_deleted(made.metadata.uid.as_deref().unwrap())).await.unwrap();
 }

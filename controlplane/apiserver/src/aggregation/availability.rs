@@ -13,7 +13,8 @@ use pintle_api::aggregation::availability::{self, Verdict};
 use pintle_daemon::backoff::Backoff;
 
 use super::news::News;
-use super::{Remote, ask, documents, register, remote};
+use super::{Remote, ask, documents, register};
+use crate::relay::proxied;
 use crate::server::ApiServer;
 
 /// How often it is asked while all is well.
@@ -80,7 +81,7 @@ async fn describe(server: &ApiServer, remote: &Remote) {
 fn ruled_out(server: &ApiServer, remote: &Remote) -> anyhow::Result<Option<Verdict>> {
     let wanted = &remote.service;
     let service = server.cache_of("", "services").map_err(anyhow::Error::new)?.get(&wanted.namespace, &wanted.name);
-    let slices = remote::slices(server, &wanted.namespace, &wanted.name)?;
+    let slices = proxied::slices(server, &wanted.namespace, &wanted.name).map_err(anyhow::Error::new)?;
     Ok(availability::ruled_out(wanted, service.map(|it| it.value()).as_ref(), &slices))
 }
 

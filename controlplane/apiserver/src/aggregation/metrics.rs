@@ -2,6 +2,9 @@
 //!
 //! Must not know: when they are available.
 
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
 use pintle_daemon::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +23,8 @@ struct Ceased {
 }
 
 pub struct Availability {
+    /// Whose gauges there are.
+    names: Mutex<BTreeSet<String>>,
     unavailable: Family<Name, Gauge>,
     ceased: Family<Ceased, Counter>,
 }
@@ -29,12 +34,14 @@ impl Availability {
         let unavailable = "Gauge of APIServices which are marked as unavailable broken down by APIService name";
         let ceased = "Counter of APIServices which are marked as unavailable broken down by APIService name and reason";
         Self {
+            names: Mutex::default(),
             unavailable: metrics.register("aggregator_unavailable_apiservice", unavailable, Family::default()),
             ceased: metrics.register("aggregator_unavailable_apiservice", ceased, Family::default()),
         }
     }
 
     pub fn is(&self, name: &str, available: bool) {
+        self.names.lock().insert(name.to_owned());
         self.unavailable.get_or_create(&Name { name: name.to_owned() }).set(i64::from(!available));
     }
 
@@ -42,8 +49,12 @@ impl Availability {
         self.ceased.get_or_create(&Ceased { name: name.to_owned(), reason }).inc();
     }
 
-    /// It is gone.
-    pub fn forget(&self, name: &str) {
-        self.unavailable.remove(&Name { name: name.to_owned() });
+    /// Forgets those that are gone.
+    pub fn keep(&self, names: &BTreeSet<String>) {
+        let mut known = self.names.lock();
+        for gone in known.difference(names) {
+            self.unavailable.remove(&Name { name: gone.clone() });
+        }
+        known.retain(|name| names.contains(name));
     }
 }

@@ -22,6 +22,7 @@ use pintle_api::aggregation::order::{self, Listed};
 use pintle_api::aggregation::register::{CUSTOM, priorities};
 use pintle_api::aggregation::{GROUP, Registration};
 use pintle_api::discovery::Group;
+use pintle_api::object;
 use pintle_daemon::backoff::Backoff;
 use pintle_daemon::metrics::Metrics;
 use serde_json::Value;
@@ -173,6 +174,7 @@ async fn follow(server: Weak<ApiServer>, services: Arc<Cache>) {
         let Some(server) = server.upgrade() else { return };
         follow_remotes(&server, &services);
         let all: Vec<Value> = services.list(None).items.iter().map(|stored| stored.value()).collect();
+        server.aggregation.metrics.keep(&all.iter().map(|it| object::name(it).to_owned()).collect());
         failed = !register::settle(&server, &all).await;
         if !failed {
             backoff.reset();
@@ -190,23 +192,20 @@ fn follow_remotes(server: &Arc<ApiServer>, services: &Cache) {
         if registration.service.is_none() || registration.group == GROUP {
             continue;
         }
-        let known =
-            before.iter().find(|it| it.registration == registration && it.uid == pintle_api::object::uid(&object));
-        let remote = match known {
-            Some(known) => known.clone(),
-            None => Remote::new(server, registration, &object),
-        };
+        let known = before.iter().find(|it| it.uid == object::uid(&object)).cloned();
+        let same = known.clone().filter(|it| it.registration == registration);
+        let remote = same.unwrap_or_else(|| {
+            let fresh = Remote::new(server, registration, &object);
+            // until it is read anew
+            fresh.documents.store(known.and_then(|it| it.documents.load_full()));
+            fresh
+        });
         remote.follow(&object);
-        now.push((known.is_none(), remote));
+        now.push(remote);
     }
-    let fresh: Vec<Arc<Remote>> = now.iter().filter(|(fresh, _)| *fresh).map(|(_, it)| it.clone()).collect();
-    let now: Vec<Arc<Remote>> = now.into_iter().map(|(_, it)| it).collect();
-    for gone in before.iter().filter(|old| !now.iter().any(|it| Arc::ptr_eq(it, old))) {
-        gone.stop.cancel();
-        if !now.iter().any(|it| it.registration.name == gone.registration.name) {
-            server.aggregation.metrics.forget(&gone.registration.name);
-        }
-    }
+    let among = |all: &[Arc<Remote>], it: &Arc<Remote>| all.iter().any(|other| Arc::ptr_eq(it, other));
+    let fresh: Vec<Arc<Remote>> = now.iter().filter(|it| !among(&before, it)).cloned().collect();
+    before.iter().filter(|it| !among(&now, it)).for_each(|gone| gone.stop.cancel());
     server.aggregation.remotes.store(Arc::new(now));
     for remote in fresh {
         let stop = remote.stop.clone();

@@ -65,6 +65,7 @@ pub async fn settle(server: &Arc<ApiServer>, all: &[Value]) -> bool {
     }
     for object in all.iter().filter(|it| it["spec"]["service"].is_null()) {
         let name = object::name(object);
+        server.aggregation.metrics.is(name, true);
         if !availability::is_available(object) {
             done &= told(name, write_verdict(server, name, &Verdict::local()).await);
         }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pintle_api::aggregation::{Registration, Service, availability, endpoint};
+use pintle_api::aggregation::{Registration, Service, availability};
 use pintle_api::object;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::documents::Documents;
 use crate::config::FrontProxy;
+use crate::relay::proxied;
 use crate::relay::target::{Target, Transport};
 use crate::server::ApiServer;
 
@@ -76,21 +77,9 @@ impl Remote {
     /// Why there is none.
     pub fn target(&self, server: &ApiServer, path: String) -> anyhow::Result<Target> {
         let Service { namespace, name, port } = &self.service;
-        let service = server.cache_of("", "services").map_err(anyhow::Error::new)?.get(namespace, name);
-        let service = service.with_context(|| format!("services {name:?} not found"))?.value();
-        let slices = slices(server, namespace, name)?;
-        let chosen = endpoint::resolve(&service, &slices, *port, rand::random()).map_err(anyhow::Error::msg);
-        let (host, port) = chosen?;
+        let (host, port) = proxied::endpoint(server, namespace, name, *port)?;
         Ok(Target { host, port: Some(port), transport: Transport::Unverified, path })
     }
-}
-
-/// The EndpointSlices of a Service.
-pub(super) fn slices(server: &ApiServer, namespace: &str, service: &str) -> anyhow::Result<Vec<Value>> {
-    const SERVICE: &str = "kubernetes.io/service-name";
-    let cache = server.cache_of("discovery.k8s.io", "endpointslices").map_err(anyhow::Error::new)?;
-    let all = cache.list(Some(namespace)).items;
-    Ok(all.iter().filter(|slice| slice.label(SERVICE) == Some(service)).map(|slice| slice.value()).collect())
 }
 
 fn tls(

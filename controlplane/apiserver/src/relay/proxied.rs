@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use pintle_api::aggregation::endpoint;
 use pintle_api::status::Status;
 use rand::RngExt as _;
 use serde_json::Value;
@@ -115,18 +116,15 @@ fn service(server: &ApiServer, info: &RequestInfo, name: &Name<'_>) -> Result<(S
 /// extend it.
 pub fn endpoint(server: &ApiServer, namespace: &str, name: &str, port: u16) -> anyhow::Result<(String, u16)> {
     let service = get(server, "services", namespace, name)?;
-    if let Some(host) = service["spec"]["externalName"].as_str().filter(|_| service["spec"]["type"] == "ExternalName") {
-        return Ok((host.to_owned(), port));
-    }
-    let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
-    let found = ports.find(|it| it["port"].as_u64() == Some(u64::from(port)));
-    let found = found.ok_or_else(|| anyhow::anyhow!("no service port {port} found for service {name:?}"))?;
-    let endpoints = get(server, "endpoints", namespace, name).unwrap_or_default();
-    let all = candidates(&endpoints, found["name"].as_str().unwrap_or_default());
-    let mut able: Vec<(String, u16)> =
-        all.filter_map(|(address, port)| Some((address["ip"].as_str()?.to_owned(), port))).collect();
-    anyhow::ensure!(!able.is_empty(), "no endpoints available for service {name:?}");
-    Ok(able.swap_remove(rand::rng().random_range(..able.len())))
+    let slices = slices(server, namespace, name)?;
+    endpoint::resolve(&service, &slices, port, rand::random()).map_err(anyhow::Error::msg)
+}
+
+/// The EndpointSlices of a service.
+pub fn slices(server: &ApiServer, namespace: &str, service: &str) -> Result<Vec<Value>, Status> {
+    const SERVICE: &str = "kubernetes.io/service-name";
+    let all = server.cache_of("discovery.k8s.io", "endpointslices")?.list(Some(namespace)).items;
+    Ok(all.iter().filter(|slice| slice.label(SERVICE) == Some(service)).map(|slice| slice.value()).collect())
 }
 
 fn unavailable(why: String) -> Status {
