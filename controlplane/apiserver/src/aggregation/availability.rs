@@ -65,6 +65,7 @@ async fn settle(server: &Arc<ApiServer>, remote: &Remote) -> anyhow::Result<()> 
         },
     };
     let name = &remote.registration.name;
+    remote.set_available(verdict.available);
     server.aggregation.metrics.is(name, verdict.available);
     let written = register::write_verdict(server, name, &verdict).await;
     written.map_err(anyhow::Error::new).context("writing the status")?;

@@ -200,7 +200,6 @@ fn follow_remotes(server: &Arc<ApiServer>, services: &Cache) {
             fresh.documents.store(known.and_then(|it| it.documents.load_full()));
             fresh
         });
-        remote.follow(&object);
         now.push(remote);
     }
     let among = |all: &[Arc<Remote>], it: &Arc<Remote>| all.iter().any(|other| Arc::ptr_eq(it, other));

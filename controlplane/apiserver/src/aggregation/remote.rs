@@ -30,7 +30,7 @@ pub(crate) struct Remote {
     pub uid: String,
     /// What TLS needs; the words of what is wrong with the APIService otherwise.
     pub tls: Result<(Arc<ClientConfig>, ServerName<'static>), String>,
-    /// As the APIService says.
+    /// As was found out last; at first, as the APIService says.
     available: AtomicBool,
     /// None until it was asked once.
     pub documents: ArcSwapOption<Documents>,
@@ -59,9 +59,8 @@ impl Remote {
         })
     }
 
-    /// Takes over what the APIService says by now.
-    pub fn follow(&self, object: &Value) {
-        let available = availability::is_available(object);
+    /// Says what was found out, before anybody reads it in the APIService: whoever does may count on it.
+    pub fn set_available(&self, available: bool) {
         if self.available.swap(available, Ordering::AcqRel) != available {
             self.reread.notify_one();
         }
