@@ -41,7 +41,8 @@ pub async fn run(context: Context) {
         let tainted = node.is_some_and(|node| taints::taints(&node).iter().any(|taint| taint.effect == "NoExecute"));
         if tainted { vec![name.to_owned()] } else { Vec::new() }
     });
-    let client = context.client("taint-eviction-controller");
+    // as upstream, which gives it no role of its own
+    let client = context.client("node-controller");
     let recorder = context.recorder(&client, "taint-eviction-controller");
     let cancel = context.cancel.clone();
     let controller = Arc::new(Controller { context, client, recorder });

@@ -105,5 +105,7 @@ pub const STORIES: &[Story] = &[
     story!(resize::a_resize_that_cannot_be_is_told),
     story!(kills::pods_deleted_while_they_start_leave_nothing),
     story!(kills::killing_pintle_under_load_loses_nothing),
+    // whatever tolerates nothing is gone after it
+    story!(node::a_taint_evicts_what_does_not_tolerate_it),
     story!(whole::reset_leaves_nothing, without kubectl),
 ];

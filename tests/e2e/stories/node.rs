@@ -47,3 +47,21 @@ pub fn a_node_is_drained_and_comes_back(cluster: &mut Cluster) {
     assert!(events.contains("0/1 nodes are available: 1 node(s) were unschedulable"), "{events}");
     cluster.sh(&format!("kubectl uncordon {HOST_NAME} && kubectl rollout status deployment/web --timeout=60s"));
 }
+
+pub fn a_taint_evicts_what_does_not_tolerate_it(cluster: &mut Cluster) {
+    let pod = |name: &str, seconds: &str| {
+        format!(
+            "cat <<EOF | kubectl create -f -\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{crew: all}}}}\n\
+             spec: {{terminationGracePeriodSeconds: 1, tolerations: [{{key: storm, operator: Exists{seconds}}}], \
+             containers: [{{name: c, image: $SHELL_IMAGE, command: [sleep, infinity]}}]}}\nEOF"
+        )
+    };
+    cluster.sh(&pod("stays", ""));
+    cluster.sh(&pod("leaves", ", effect: NoExecute, tolerationSeconds: 1"));
+    cluster.sh("kubectl wait --for=condition=Ready pod -l crew=all --timeout=60s");
+    cluster.sh(&format!("kubectl taint node {HOST_NAME} storm=heavy:NoExecute"));
+    cluster.sh("kubectl wait --for=delete pod/leaves --timeout=60s");
+    cluster.sh(&format!("kubectl taint node {HOST_NAME} storm:NoExecute-"));
+    assert_eq!(cluster.sh("kubectl get pod -l crew=all -o name"), "pod/stays");
+    cluster.sh("kubectl delete pod stays --now");
+}
