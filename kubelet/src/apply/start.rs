@@ -2,14 +2,14 @@
 //!
 //! Must not know: restart policies and back-off.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, VolumeMount};
-use pintle_cri::v1::{ContainerConfig, CreateContainerRequest, PodSandboxConfig, StartContainerRequest};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec, Service, VolumeMount};
+use pintle_cri::v1::{ContainerConfig, CreateContainerRequest, ImageSpec, PodSandboxConfig, StartContainerRequest};
 
-use super::{Drivers, container_reference};
-use crate::images::{Present, print_status};
+use super::{Drivers, container_reference, pod_reference};
+use crate::images::{ImageError, Present, Wanted, print_status};
 use crate::plan::actions::Start;
 use crate::plan::container_config::{self, Prepared};
 use crate::plan::environment::{Data, ObjectKind, Sources, environment};
@@ -36,6 +36,12 @@ pub struct Place<'a> {
     pub facts: &'a Facts,
 }
 
+/// The images that a container needs: its own, and those of image volumes by the volumes' names.
+struct Found {
+    own: Present,
+    volumes: BTreeMap<String, ImageSpec>,
+}
+
 fn error(reason: &str, message: impl Into<String>) -> StartError {
     (reason.into(), message.into())
 }
@@ -50,11 +56,11 @@ impl Drivers {
         let spec = place.pod.spec.as_ref().ok_or_else(|| error("CreateContainerConfigError", "the pod has no spec"))?;
         let Some((kind, container)) = pod::find_container(spec, &start.name) else { return Ok(()) };
         let regarding = container_reference(place.pod, kind, &container.name);
-        let image = self.images.ensure(place.pod, &container, &regarding, place.sandbox).await.map_err(|failed| {
+        let images = self.images_for(place, spec, &container, &regarding).await.map_err(|failed| {
             self.recorder.warning(&regarding, "Failed", format!("Error: {}", failed.reason));
             error(failed.reason, failed.message)
         })?;
-        let config = self.container_config(place, start, &container, image).await.map_err(|message| {
+        let config = self.container_config(place, start, &container, images).await.map_err(|message| {
             self.recorder.warning(&regarding, "Failed", format!("Error: {message}"));
             error("CreateContainerConfigError", message)
         })?;
@@ -62,6 +68,24 @@ impl Drivers {
         self.begin(&id, &regarding).await?;
         self.link_log(place.pod, &container.name, &id, start.restart_count);
         self.post_start(place, &container, &id, &regarding).await
+    }
+
+    /// The images of the volumes that the container mounts, whose events are the pod's, and then its own.
+    async fn images_for(
+        &self,
+        place: &Place<'_>,
+        spec: &PodSpec,
+        container: &Container,
+        regarding: &ObjectReference,
+    ) -> Result<Found, ImageError> {
+        let mut volumes = BTreeMap::new();
+        for (name, source) in pod::image_volumes(spec, container) {
+            let wanted = Wanted::of_volume(source);
+            let present = self.images.ensure(place.pod, wanted, &pod_reference(place.pod), place.sandbox).await?;
+            volumes.insert(name.to_owned(), present.spec);
+        }
+        let own = self.images.ensure(place.pod, Wanted::of_container(container), regarding, place.sandbox).await?;
+        Ok(Found { own, volumes })
     }
 
     async fn create(
@@ -111,9 +135,10 @@ impl Drivers {
         place: &Place<'_>,
         start: &Start,
         container: &Container,
-        image: Present,
+        images: Found,
     ) -> Result<ContainerConfig, String> {
         let pod = place.pod;
+        let Found { own: image, volumes: images } = images;
         security::verify_non_root(pod, container, &image.user)?;
         let environment = self.environment(pod, container, place.facts).await?;
         let hosts = self.hosts(pod, place.facts);
@@ -122,6 +147,7 @@ impl Drivers {
             hosts: &hosts,
             restart_count: start.restart_count,
             recursive_read_only: self.can_be_read_only(pod, container).await?,
+            images: &images,
         };
         let users = sandbox_config::users(place.sandbox);
         let mut mounts = self.volumes.mounts(pod, container, place.volumes, &around)?;

@@ -11,7 +11,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use pintle_client::events::Recorder;
 use pintle_cri::Runtime;
 use pintle_cri::v1::{
-    Image, ImageFsInfoRequest, ImageSpec, ListContainersRequest, ListImagesRequest, RemoveImageRequest,
+    Container, ContainerStatusRequest, Image, ImageFsInfoRequest, ImageSpec, ListContainersRequest, ListImagesRequest,
+    RemoveImageRequest,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -56,11 +57,12 @@ async fn collect(runtime: &Runtime, thresholds: Thresholds, history: &mut Histor
     let images = images.into_inner().images;
     let listed = runtime.runtime.clone().list_containers(ListContainersRequest::default()).await;
     let containers = listed.context("listing containers")?.into_inner().containers;
+    let shown = shown(runtime, &containers).await?;
     let used =
         containers.into_iter().flat_map(|one| [one.image_ref, one.image_id, one.image.unwrap_or_default().image]);
     // no container shows it, and older runtimes do not pin it: without it no sandbox can be made
     let sandbox = runtime.sandbox_image().await.context("asking for the sandbox image")?;
-    let used: HashSet<String> = used.chain(sandbox).collect();
+    let used: HashSet<String> = used.chain(sandbox).chain(shown).collect();
     history.note(&images, &used);
     let (total, available) = disk(runtime).await?;
     let percent = 100 - available * 100 / total.max(1);
@@ -84,6 +86,23 @@ async fn collect(runtime: &Runtime, thresholds: Thresholds, history: &mut Histor
         "Failed to garbage collect required amount of images. Attempted to free {goal} bytes, but only found {freed} bytes eligible to free."
     );
     Ok(())
+}
+
+/// The images that containers have mounted as volumes; only a container's status tells.
+async fn shown(runtime: &Runtime, containers: &[Container]) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for container in containers {
+        let request = ContainerStatusRequest { container_id: container.id.clone(), verbose: false };
+        let status = match runtime.runtime.clone().container_status(request).await {
+            Ok(answer) => answer.into_inner().status,
+            // removed since the list was made
+            Err(status) if status.code() == tonic::Code::NotFound => continue,
+            Err(status) => return Err(status).context("asking for a container's mounts"),
+        };
+        let images = status.into_iter().flat_map(|status| status.mounts).filter_map(|mount| mount.image);
+        found.extend(images.flat_map(|image| [image.image, image.image_ref]).filter(|name| !name.is_empty()));
+    }
+    Ok(found)
 }
 
 /// Size and free space in bytes of the file system that holds images.

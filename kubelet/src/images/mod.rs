@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, ObjectReference, Pod};
 use parking_lot::Mutex;
 use pintle_client::events::Recorder;
 use pintle_cri::Runtime;
@@ -27,6 +27,13 @@ use crate::plan::security::ImageUser;
 pub struct ImageError {
     pub reason: &'static str,
     pub message: String,
+}
+
+/// An image that is asked for, and its pull policy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Wanted<'a> {
+    pub image: &'a str,
+    policy: Option<&'a str>,
 }
 
 /// An image the runtime has.
@@ -65,30 +72,30 @@ impl Images {
         Self { runtime, recorder, objects, slots, failures: Arc::default() }
     }
 
-    /// The container's image, pulled if its policy asks for it.
+    /// An image, pulled if its policy asks for it.
     ///
     /// # Errors
     /// Upstream's reasons: ErrImagePull, ImagePullBackOff, ErrImageNeverPull, InvalidImageName, ImageInspectError.
     pub async fn ensure(
         &self,
         pod: &Pod,
-        container: &Container,
+        wanted: Wanted<'_>,
         regarding: &ObjectReference,
         sandbox: &PodSandboxConfig,
     ) -> Result<Present, ImageError> {
-        let wanted = container.image.clone().unwrap_or_default();
-        let name = reference::with_default_tag(&wanted).map_err(|error| {
+        let Wanted { image: wanted, policy } = wanted;
+        let name = reference::with_default_tag(wanted).map_err(|error| {
             let message = format!("Failed to apply default image tag \"{wanted}\": {error}");
             self.recorder.warning(regarding, "InspectFailed", message.clone());
             ImageError { reason: "InvalidImageName", message }
         })?;
-        let spec = ImageSpec { image: name.clone(), user_specified_image: wanted.clone(), ..ImageSpec::default() };
+        let spec = ImageSpec { image: name.clone(), user_specified_image: wanted.into(), ..ImageSpec::default() };
         let present = self.status(&spec).await.map_err(|error| {
             let message = format!("Failed to inspect image \"{name}\": {error}");
             self.recorder.warning(regarding, "InspectFailed", message.clone());
             ImageError { reason: "ImageInspectError", message }
         })?;
-        match (policy(container, &name), present) {
+        match (policy_of(policy, &name), present) {
             ("Never", None) => {
                 let message = format!("Container image \"{wanted}\" is not present with pull policy of Never");
                 self.recorder.warning(regarding, "ErrImageNeverPull", message.clone());
@@ -98,7 +105,7 @@ impl Images {
                 let message =
                     format!("Container image \"{wanted}\" already present on machine and can be accessed by the pod");
                 self.recorder.normal(regarding, "Pulled", message);
-                Ok(describe(image, &wanted))
+                Ok(describe(image, wanted))
             }
             _ => self.pull(pod, &spec, regarding, sandbox).await,
         }
@@ -188,9 +195,9 @@ impl Images {
         failures.get(key).filter(|failure| Instant::now() < failure.until).map(|failure| failure.message.clone())
     }
 
-    /// When the pod may try its image again.
-    pub fn retry_after(&self, pod: &Pod, container: &Container) -> Option<Duration> {
-        let name = reference::with_default_tag(container.image.as_deref()?).ok()?;
+    /// When the pod may try an image again that it could not have.
+    pub fn retry_after(&self, pod: &Pod, image: &str) -> Option<Duration> {
+        let name = reference::with_default_tag(image).ok()?;
         let failures = self.failures.lock();
         let failure = failures.get(&(pod::uid(pod).to_string(), name))?;
         Some(failure.until.saturating_duration_since(Instant::now()))
@@ -223,9 +230,21 @@ fn describe(image: Image, wanted: &str) -> Present {
     Present { spec, user }
 }
 
-/// The container's policy; without one, `Always` for the tag `latest`, else `IfNotPresent`.
-fn policy<'a>(container: &'a Container, name: &str) -> &'a str {
-    match container.image_pull_policy.as_deref().filter(|policy| !policy.is_empty()) {
+impl<'a> Wanted<'a> {
+    /// The image a container runs.
+    pub fn of_container(container: &'a Container) -> Self {
+        Self { image: container.image.as_deref().unwrap_or_default(), policy: container.image_pull_policy.as_deref() }
+    }
+
+    /// The image a volume shows.
+    pub fn of_volume(source: &'a ImageVolumeSource) -> Self {
+        Self { image: source.reference.as_deref().unwrap_or_default(), policy: source.pull_policy.as_deref() }
+    }
+}
+
+/// The policy that is given; without one, `Always` for the tag `latest`, else `IfNotPresent`.
+fn policy_of<'a>(given: Option<&'a str>, name: &str) -> &'a str {
+    match given.filter(|policy| !policy.is_empty()) {
         Some(policy) => policy,
         None if name.ends_with(":latest") => "Always",
         None => "IfNotPresent",

@@ -2,7 +2,7 @@
 //!
 //! Must not know: the runtime.
 
-use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, ImageVolumeSource, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Where a pod comes from, as upstream marks it.
@@ -87,6 +87,13 @@ pub fn from_ephemeral(ephemeral: &EphemeralContainer) -> Container {
     }
 }
 
+/// The image volumes that a container mounts, with their names: each once, in the pod's order.
+pub fn image_volumes<'a>(spec: &'a PodSpec, container: &Container) -> Vec<(&'a str, &'a ImageVolumeSource)> {
+    let mounted = |name: &str| container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
+    let volumes = spec.volumes.iter().flatten().filter(|volume| mounted(&volume.name));
+    volumes.filter_map(|volume| Some((volume.name.as_str(), volume.image.as_ref()?))).collect()
+}
+
 pub fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
@@ -126,4 +133,23 @@ pub fn grace_seconds(pod: &Pod) -> i64 {
     let deleting = pod.metadata.deletion_timestamp.is_some();
     let seconds = if deleting { pod.metadata.deletion_grace_period_seconds.or(from_spec) } else { from_spec };
     seconds.unwrap_or(30)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing;
+
+    #[test]
+    fn a_container_has_the_image_volumes_that_it_mounts() {
+        let pod = testing::pod(
+            "  containers:\n  - name: c\n    volumeMounts: [{name: b, mountPath: /b}, {name: a, mountPath: /a}, \
+             {name: b, mountPath: /c}, {name: d, mountPath: /d}]\n  volumes: [{name: a, image: {reference: one}}, \
+             {name: b, image: {reference: two}}, {name: c, image: {reference: three}}, {name: d, emptyDir: {}}]\n",
+        );
+        let spec = pod.spec.unwrap();
+        let found = image_volumes(&spec, &spec.containers[0]);
+        let found: Vec<_> = found.into_iter().map(|(name, source)| (name, source.reference.as_deref())).collect();
+        assert_eq!(found, [("a", Some("one")), ("b", Some("two"))]);
+    }
 }

@@ -68,7 +68,8 @@ impl Volumes {
         let mut made = PodVolumes::default();
         let mut failed = Vec::new();
         let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
-        for volume in volumes {
+        // an image volume is the runtime's to make, where a container mounts it
+        for volume in volumes.iter().filter(|volume| volume.image.is_none()) {
             match self.one(pod, volume, facts, &mut made).await {
                 Ok(path) => drop(made.paths.insert(volume.name.clone(), path)),
                 Err(message) => failed.push(VolumeError { volume: volume.name.clone(), message }),

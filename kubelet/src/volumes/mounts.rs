@@ -2,12 +2,13 @@
 //!
 //! Must not know: how volumes are made.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
-use pintle_cri::v1::{Mount, MountPropagation};
+use pintle_cri::v1::{ImageSpec, Mount, MountPropagation};
 
 use super::{PodVolumes, Volumes, sub_path};
 use crate::plan::expand::expand;
@@ -20,6 +21,8 @@ pub struct Around<'a> {
     pub restart_count: i32,
     /// Whether the runtime can make a mount read-only with all that is mounted below it.
     pub recursive_read_only: bool,
+    /// What the runtime has for the image volumes, by the volumes' names.
+    pub images: &'a BTreeMap<String, ImageSpec>,
 }
 
 impl Volumes {
@@ -58,13 +61,17 @@ impl Volumes {
         (index, mount): (usize, &VolumeMount),
     ) -> Result<Mount, String> {
         let recursive_read_only = recursive_read_only(mount, around.recursive_read_only)?;
+        let sub = sub_path_of(mount, around.environment)?;
+        if let Some(image) = around.images.get(&mount.name) {
+            return Ok(Mount { recursive_read_only, ..image_mount(mount, image.clone(), sub) });
+        }
         let volume = volumes.paths.get(&mount.name);
         let mut host = volume.cloned().ok_or_else(|| {
             format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, container.name)
         })?;
         // of volumes of the kubelet's own making; what is the host's keeps its labels
         let selinux_relabel = relabels() && host.starts_with(self.pod_dir(pod));
-        if let Some(sub) = sub_path_of(mount, around.environment)? {
+        if let Some(sub) = sub {
             let target = self
                 .pod_dir(pod)
                 .join("volume-subpaths")
@@ -78,17 +85,12 @@ impl Volumes {
                 )
             })?;
         }
-        let propagation = match mount.mount_propagation.as_deref() {
-            Some("HostToContainer") => MountPropagation::PropagationHostToContainer,
-            Some("Bidirectional") => MountPropagation::PropagationBidirectional,
-            _ => MountPropagation::PropagationPrivate,
-        };
         Ok(Mount {
             container_path: absolute(&mount.mount_path),
             host_path: host.display().to_string(),
             readonly: mount.read_only.unwrap_or(false),
             recursive_read_only,
-            propagation: propagation.into(),
+            propagation: propagation(mount).into(),
             selinux_relabel,
             ..Mount::default()
         })
@@ -133,6 +135,26 @@ fn recursive_read_only(mount: &VolumeMount, supported: bool) -> Result<bool, Str
         "Enabled" if supported => Ok(true),
         "Enabled" => asked("not supported by the runtime".into()),
         other => Err(format!("unknown recursive read-only mode {other:?}")),
+    }
+}
+
+/// A mount of an image, or of a path in it: always read-only.
+fn image_mount(mount: &VolumeMount, image: ImageSpec, sub_path: Option<String>) -> Mount {
+    Mount {
+        container_path: absolute(&mount.mount_path),
+        image: Some(image),
+        image_sub_path: sub_path.unwrap_or_default(),
+        readonly: true,
+        propagation: propagation(mount).into(),
+        ..Mount::default()
+    }
+}
+
+fn propagation(mount: &VolumeMount) -> MountPropagation {
+    match mount.mount_propagation.as_deref() {
+        Some("HostToContainer") => MountPropagation::PropagationHostToContainer,
+        Some("Bidirectional") => MountPropagation::PropagationBidirectional,
+        _ => MountPropagation::PropagationPrivate,
     }
 }
 
@@ -206,5 +228,20 @@ mod tests {
         assert_eq!(mode("Enabled", false, None, true), asked("not read-only"));
         let shared = mode("IfPossible", true, Some("HostToContainer"), true);
         assert_eq!(shared, asked("not compatible with propagation \"HostToContainer\""));
+    }
+
+    #[test]
+    fn an_image_is_mounted_read_only_and_has_no_place_on_the_node() {
+        let image = ImageSpec { image: "sha256:1".into(), ..ImageSpec::default() };
+        let asked = VolumeMount { name: "v".into(), mount_path: "data".into(), ..VolumeMount::default() };
+        let mount = image_mount(&asked, image.clone(), Some("www".into()));
+        let expected = Mount {
+            container_path: "/data".into(),
+            image: Some(image),
+            image_sub_path: "www".into(),
+            readonly: true,
+            ..Mount::default()
+        };
+        assert_eq!(mount, expected);
     }
 }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{Next, Update, Worker};
 use crate::apply::start::Place;
 use crate::apply::{container_reference, pod_reference};
+use crate::images::Wanted;
 use crate::plan::actions::{self, Kill, KillReason, Plan, Snapshot, Start};
 use crate::plan::pod as spec_of;
 use crate::plan::restart::{BackOff, go_duration};
@@ -64,10 +65,14 @@ impl Worker {
         let spec = pod.spec.as_ref();
         let image = |start: &Start| {
             let (_, container) = spec_of::find_container(spec?, &start.name)?;
-            self.start.drivers.images.retry_after(pod, &container)
+            let volumes = spec_of::image_volumes(spec?, &container);
+            let wanted = volumes.iter().map(|(_, source)| Wanted::of_volume(source));
+            let wanted = wanted.chain([Wanted::of_container(&container)]).map(|wanted| wanted.image);
+            let waits = wanted.filter_map(|image| self.start.drivers.images.retry_after(pod, image));
+            waits.filter(|wait| !wait.is_zero()).min()
         };
         let starts = plan.start.iter().filter(|start| start.wait.is_none());
-        starts.map(|start| image(start).filter(|wait| !wait.is_zero()).unwrap_or(RETRY)).min().unwrap_or(RETRY)
+        starts.map(|start| image(start).unwrap_or(RETRY)).min().unwrap_or(RETRY)
     }
 
     /// A reason to wait is over once its container runs or is not wanted any more.

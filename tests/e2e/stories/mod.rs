@@ -73,6 +73,7 @@ pub const STORIES: &[Story] = &[
     story!(health::a_hook_that_fails_ends_its_container),
     story!(pods::a_volume_follows_its_config_map),
     story!(mounts::a_mount_is_read_only_with_all_below_it),
+    story!(pods::an_image_is_a_volume),
     story!(pods::a_static_pod_lives_with_its_file),
     story!(pods::a_node_refuses_what_it_cannot_run),
     story!(pods::a_daemon_runs_on_every_node),

@@ -148,6 +148,26 @@ spec:
     cluster.sh("kubectl delete job hopeless --timeout=60s");
 }
 
+pub fn an_image_is_a_volume(cluster: &mut Cluster) {
+    let pod = |name: &str, volume: &str, mounts: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{terminationGracePeriodSeconds: 1, containers: \
+             [{{name: c, image: $SHELL_IMAGE, command: [sleep, infinity], volumeMounts: [{mounts}]}}], \
+             volumes: [{{name: v, image: {volume}}}]}}\n"
+        )
+    };
+    let mounts = "{name: v, mountPath: /whole}, {name: v, mountPath: /page, subPath: www}";
+    apply(cluster, &pod("shows", "{reference: $WEB1, pullPolicy: Always}", mounts));
+    cluster.sh("kubectl wait --for=condition=Ready pod/shows --timeout=60s");
+    assert_eq!(cluster.sh("kubectl exec shows -- cat /whole/www/index.html /page/index.html"), "web 1\nweb 1");
+    assert!(cluster.fails("kubectl exec shows -- touch /page/x").contains("Read-only file system"));
+
+    apply(cluster, &pod("misses", "{reference: $REGISTRY/none:1, pullPolicy: Never}", mounts));
+    let reason = "{.status.containerStatuses[0].state.waiting.reason}";
+    cluster.sh(&format!("kubectl wait --for=jsonpath='{reason}'=ErrImageNeverPull pod/misses --timeout=60s"));
+    cluster.sh("kubectl delete pod shows misses --now");
+}
+
 pub fn a_pod_has_users_of_its_own(cluster: &mut Cluster) {
     let pod = |name: &str, more: &str| {
         let container = "{name: c, image: $SHELL_IMAGE, command: [sleep, infinity], volumeMounts: \
