@@ -125,18 +125,16 @@ impl Controller {
     async fn sync(self: Arc<Self>, key: ObjectKey) -> Outcome {
         let Some(quota) = self.context.caches.resource_quotas.get(&key.namespace, &key.name) else { return Ok(None) };
         let hard = quota::hard(&quota);
-        let status = quota.status.clone().unwrap_or_default();
-        let before = amounts(status.used.as_ref());
+        let before = amounts(quota.status.as_ref().and_then(|status| status.used.as_ref()));
         let mut used = quota::masked(&before, &hard);
         used.extend(self.count(&quota, &hard).await?);
-        let unchanged = used == before && amounts(status.hard.as_ref()) == hard && status.used.is_some();
-        if !unchanged {
-            let status = ResourceQuotaStatus { hard: Some(written(&hard)), used: Some(written(&used)) };
-            let counted = ResourceQuota { status: Some(status), ..(*quota).clone() };
-            let quotas = api::namespaced::<ResourceQuota>(&self.client, &key.namespace);
-            let result = quotas.replace_status(&key.name, &PostParams::default(), &counted).await;
-            api::ignore_not_found(result).context("writing what a quota's namespace uses")?;
-        }
+        // what is as it was is written, too: where the cache is behind what admission wrote, that is a conflict, and told
+        // from now on; where it is not, nothing changes
+        let status = ResourceQuotaStatus { hard: Some(written(&hard)), used: Some(written(&used)) };
+        let counted = ResourceQuota { status: Some(status), ..(*quota).clone() };
+        let quotas = api::namespaced::<ResourceQuota>(&self.client, &key.namespace);
+        let result = quotas.replace_status(&key.name, &PostParams::default(), &counted).await;
+        api::ignore_not_found(result).context("writing what a quota's namespace uses")?;
         Ok(Some(RESYNC))
     }
 

@@ -5,7 +5,8 @@
 use anyhow::{Context as _, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota, Secret, Service};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{
     Api, AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions,
     PropagationPolicy, WatchEvent, WatchParams,
@@ -139,6 +140,28 @@ async fn what_is_deleted_goes_with_all_it_owns(client: Client) -> anyhow::Result
     }
     Api::<Service>::default_namespaced(client).delete("raft", &DeleteParams::default()).await?;
     Ok(())
+}
+
+pub fn a_quota_gets_back_what_goes_as_fast_as_it_came(cluster: &mut Cluster) {
+    cluster.program(async |client| {
+        let (quotas, secrets) =
+            (Api::<ResourceQuota>::default_namespaced(client.clone()), Api::<Secret>::default_namespaced(client));
+        let quota = json!({ "metadata": { "name": "hold" }, "spec": { "hard": { "secrets": "50" } } });
+        quotas.create(&PostParams::default(), &object(quota)?).await?;
+        let unused = |found: Option<&ResourceQuota>| {
+            let used = found.and_then(|quota| quota.status.as_ref()?.used.as_ref()?.get("secrets"));
+            used == Some(&Quantity("0".into()))
+        };
+        await_condition(quotas.clone(), "hold", unused).await?;
+        for n in 0..20 {
+            let name = format!("barrel-{n}");
+            secrets.create(&PostParams::default(), &object(json!({ "metadata": { "name": name } }))?).await?;
+            secrets.delete(&name, &DeleteParams::default()).await?;
+        }
+        await_condition(quotas.clone(), "hold", unused).await?;
+        quotas.delete("hold", &DeleteParams::default()).await?;
+        Ok(())
+    });
 }
 
 /// Whether the API refused with this code.

@@ -51,6 +51,7 @@ pub const STORIES: &[Story] = &[
     story!(library::a_program_deploys_and_reaches_a_web_server, without kubectl),
     story!(library::a_program_reaches_into_a_container, without kubectl),
     story!(library::a_program_changes_objects_safely, without kubectl),
+    story!(library::a_quota_gets_back_what_goes_as_fast_as_it_came, without kubectl),
     story!(apply::one_file_makes_a_web_application, always),
     story!(apply::settings_reach_the_containers),
     story!(look::objects_are_shown_in_every_format),
