@@ -4,7 +4,8 @@
 
 mod server;
 
-use k8s_openapi::api::core::v1::{LimitRange, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::{LimitRange, Namespace, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use pintle_apiserver::auth::UserInfo;
 use serde::de::DeserializeOwned;
@@ -140,4 +141,30 @@ async fn a_namespace_enforces_a_pod_security_standard() {
         refused,
         "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostPID=true)"
     );
+}
+
+/// A webhook that is not there, about `plural`, for namespaces with the label `watched`.
+fn webhook(name: &str, operation: &str, plural: &str) -> ValidatingWebhookConfiguration {
+    object(json!({"metadata": {"name": name}, "webhooks": [{
+        "name": "a.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 1,
+        "clientConfig": {"url": "https://127.0.0.1:1/"}, "namespaceSelector": {"matchLabels": {"watched": "yes"}},
+        "rules": [{"operations": [operation], "apiGroups": [""], "apiVersions": ["v1"], "resources": [plural]}],
+    }]}))
+}
+
+#[tokio::test]
+async fn a_namespace_goes_past_webhooks_that_do_not_select_it() {
+    let running = Running::start().await;
+    let namespaces = Api::<Namespace>::all(running.admin());
+    let webhooks = Api::<ValidatingWebhookConfiguration>::all(running.admin());
+    webhooks.create(&PostParams::default(), &webhook("others", "CREATE", "pods")).await.unwrap();
+    webhooks.create(&PostParams::default(), &webhook("its", "DELETE", "namespaces")).await.unwrap();
+    for (name, labels) in [("plain", json!({})), ("seen", json!({"watched": "yes"}))] {
+        let namespace = object(json!({"metadata": {"name": name, "labels": labels}}));
+        namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+    }
+    let going = namespaces.delete("plain", &Default::default()).await.unwrap();
+    assert!(going.left().is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some()));
+    let refused = message(namespaces.delete("seen", &Default::default()).await);
+    assert!(refused.contains("failed calling webhook \"a.example.com\""), "{refused}");
 }

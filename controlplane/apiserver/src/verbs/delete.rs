@@ -21,6 +21,7 @@ use crate::negotiate;
 use crate::request::{DeleteOptions, ListOptions, decode};
 use crate::rules::delete::{Plan, plan};
 use crate::rules::traits;
+use crate::rules::write::is_namespace;
 use crate::server::ApiServer;
 use crate::services;
 
@@ -109,7 +110,8 @@ async fn admit(
         operation: Operation::Delete,
         kind: call.kind,
         subresource: "",
-        namespace,
+        // a namespace is in itself, as admission sees it
+        namespace: if is_namespace(call.kind) { name } else { namespace },
         name,
         user: &call.user,
         old: Some(old),

@@ -146,16 +146,18 @@ pub(super) fn invoked(
         })
     };
     let old = attributes.old.unwrap_or(&Value::Null);
-    let selected = hook.selects([object, old]).map_err(Status::internal)?;
-    if !selected || !in_namespace(server, attributes, object, hook)? {
+    let here = in_namespace(server, attributes, object, hook);
+    if matches!(here, Ok(false)) || !hook.selects([object, old]).map_err(Status::internal)? {
         return Ok(None);
     }
-    if asked(attributes.kind) {
-        return Ok(Some(attributes.kind));
-    }
-    let all = server.kinds().into_iter();
-    let mut others = all.filter(|kind| hook.matches_equivalents() && is_equivalent(kind, attributes));
-    Ok(others.find(|kind| asked(kind)))
+    let equivalent = || {
+        let all = server.kinds().into_iter();
+        let mut others = all.filter(|kind| hook.matches_equivalents() && is_equivalent(kind, attributes));
+        others.find(|kind| asked(kind))
+    };
+    let found = if asked(attributes.kind) { Some(attributes.kind) } else { equivalent() };
+    // whom the webhook has no rule for, its namespace is nobody's business
+    if found.is_some() { here.map(|_| found) } else { Ok(None) }
 }
 
 /// What a webhook converts is not shown in another version than the request's: that would be a call within a call.
