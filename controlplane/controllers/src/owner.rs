@@ -76,6 +76,12 @@ pub fn references_after(object: &ObjectMeta, owner_uid: &str, adopter: Option<Ow
     others.cloned().chain(adopter).collect()
 }
 
+/// The finalizers of an object after it was adopted or released by an owner that marks what is its own with `mark`.
+pub fn finalizers_after(object: &ObjectMeta, mark: &str, adopted: bool) -> Vec<String> {
+    let others = object.finalizers.iter().flatten().filter(|finalizer| *finalizer != mark);
+    others.cloned().chain(adopted.then(|| mark.to_owned())).collect()
+}
+
 /// The owners that a change of an object concerns: those that manage it before or after; of an object that nobody
 /// manages, those whose selector matches.
 pub fn concerned<O, K>(
@@ -167,5 +173,13 @@ mod tests {
         object.owner_references.as_mut().unwrap().push(OwnerReference { uid: "q".into(), ..OwnerReference::default() });
         let left: Vec<String> = references_after(&object, "o", None).into_iter().map(|owner| owner.uid).collect();
         assert_eq!(left, ["q"]);
+    }
+
+    #[test]
+    fn what_is_released_loses_the_mark_that_what_is_adopted_gets() {
+        let meta = ObjectMeta { finalizers: Some(vec!["mark".into(), "other".into()]), ..ObjectMeta::default() };
+        assert_eq!(finalizers_after(&meta, "mark", false), ["other"]);
+        assert_eq!(finalizers_after(&meta, "mark", true), ["other", "mark"]);
+        assert_eq!(finalizers_after(&ObjectMeta::default(), "mark", true), ["mark"]);
     }
 }

@@ -36,6 +36,8 @@ pub fn from_template(template: &PodTemplateSpec, namespace: &str, owner_name: &s
 pub struct PodControl {
     pub client: Client,
     pub recorder: Recorder,
+    /// The finalizer that pods have as long as they are the owner's, where it has one.
+    pub finalizer: Option<&'static str>,
 }
 
 impl PodControl {
@@ -74,10 +76,14 @@ impl PodControl {
 
     /// Sets (`adopter`) or removes (None) the owner's reference on that very pod.
     pub async fn set_owner(&self, pod: &Pod, owner_uid: &str, adopter: Option<OwnerReference>) -> Result<(), Error> {
-        let references = owner::references_after(&pod.metadata, owner_uid, adopter);
         let meta = &pod.metadata;
-        let patch = json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version,
+        let finalizers = self.finalizer.map(|mark| owner::finalizers_after(meta, mark, adopter.is_some()));
+        let references = owner::references_after(meta, owner_uid, adopter);
+        let mut patch = json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version,
             "ownerReferences": references}});
+        if let Some(finalizers) = finalizers {
+            patch["metadata"]["finalizers"] = json!(finalizers);
+        }
         let pods = api::namespaced::<Pod>(&self.client, meta.namespace.as_deref().unwrap_or_default());
         let name = meta.name.as_deref().unwrap_or_default();
         api::ignore_not_found(pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)

@@ -79,6 +79,7 @@ pub const STORIES: &[Story] = &[
     story!(pods::a_node_refuses_what_it_cannot_run),
     story!(pods::a_daemon_runs_on_every_node),
     story!(pods::a_job_that_fails_is_given_up),
+    story!(pods::a_job_lets_a_pod_go_that_is_not_its_own_any_more),
     story!(network::a_service_is_reached_by_address_and_by_name),
     story!(network::names_are_looked_up_from_the_host),
     story!(network::a_headless_service_names_its_pods),

@@ -148,6 +148,25 @@ spec:
     cluster.sh("kubectl delete job hopeless --timeout=60s");
 }
 
+pub fn a_job_lets_a_pod_go_that_is_not_its_own_any_more(cluster: &mut Cluster) {
+    apply(
+        cluster,
+        "
+apiVersion: batch/v1
+kind: Job
+metadata: { name: crew }
+spec:
+  template:
+    spec: { restartPolicy: Never, containers: [{ name: c, image: $SHELL_IMAGE, command: [sleep, infinity] }] }
+",
+    );
+    cluster.sh("kubectl wait --for=jsonpath='{.status.ready}'=1 job/crew --timeout=60s");
+    let first = cluster.sh("kubectl get pods -l batch.kubernetes.io/job-name=crew -o name");
+    cluster.sh(&format!("kubectl label {first} batch.kubernetes.io/controller-uid-"));
+    cluster.sh(&format!("kubectl delete {first} --now --timeout=60s"));
+    cluster.sh("kubectl delete job crew --timeout=60s");
+}
+
 pub fn an_image_is_a_volume(cluster: &mut Cluster) {
     let pod = |name: &str, volume: &str, mounts: &str| {
         format!(

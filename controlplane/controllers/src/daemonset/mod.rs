@@ -65,7 +65,7 @@ pub async fn run(context: Context) {
         if relevant { sets.list().iter().map(|set| ObjectKey::of(set.as_ref())).collect() } else { Vec::new() }
     });
     let client = context.client(NAME);
-    let control = PodControl { recorder: context.recorder(&client, "daemonset-controller"), client };
+    let control = PodControl { recorder: context.recorder(&client, "daemonset-controller"), client, finalizer: None };
     let cancel = context.cancel.clone();
     let controller = Arc::new(Controller { context, control, ledger: Ledger::default(), replaced: Mutex::default() });
     queue.run(2, cancel, |key| controller.clone().sync(key)).await;

@@ -53,7 +53,7 @@ pub async fn run(context: Context) {
         owner::concerned(change, &jobs, |job| job.spec.as_ref().and_then(|spec| spec.selector.as_ref()))
     });
     let client = context.client(NAME);
-    let control = PodControl { recorder: context.recorder(&client, NAME), client };
+    let control = PodControl { recorder: context.recorder(&client, NAME), client, finalizer: Some(FINALIZER) };
     let cancel = context.cancel.clone();
     let (pod_writes, status_writes) = (Ledger::default(), Ledger::default());
     let controller = Arc::new(Controller { context, control, pod_writes, status_writes });

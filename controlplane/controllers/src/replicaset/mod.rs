@@ -64,7 +64,7 @@ async fn start<K: Replicated>(
     let owners = sets.clone();
     context.feed(&caches.pods, &queue, move |change| owner::concerned(change, &owners, selector));
     let client = context.client(name);
-    let control = PodControl { recorder: context.recorder(&client, name), client };
+    let control = PodControl { recorder: context.recorder(&client, name), client, finalizer: None };
     let cancel = context.cancel.clone();
     let controller = Arc::new(Controller { context, control, sets, ledger: Ledger::default() });
     queue.run(5, cancel, |key| controller.clone().sync(key)).await;

@@ -62,7 +62,7 @@ pub async fn run(context: Context) {
         owner::concerned(change, &sets, |set| set.spec.as_ref().map(|spec| &spec.selector))
     });
     let client = context.client(NAME);
-    let control = PodControl { recorder: context.recorder(&client, NAME), client };
+    let control = PodControl { recorder: context.recorder(&client, NAME), client, finalizer: None };
     let cancel = context.cancel.clone();
     let controller = Arc::new(Controller { context, control, ledger: Ledger::default() });
     queue.run(5, cancel, |key| controller.clone().sync(key)).await;
