@@ -63,6 +63,10 @@ async fn take_over(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<
         launched(monitor).await;
     }
     if !entry.now().made {
+        if monitor.is_err() {
+            // after a power failure, the records of its containers may be newer than its own
+            watch::end_all(shared, &entry.id).await;
+        }
         for container in shared.containers_of(&entry.id) {
             container::remove(shared, &container).await?;
         }

@@ -11,6 +11,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pintle_cri::v1;
+use pintle_cri::v1::ContainerState;
 
 use super::Story;
 use super::disk::shell;
@@ -62,14 +63,21 @@ async fn power(node: &mut Node) {
     }
 }
 
-/// A pod that is known has ended, and so have its containers; one that is not known is none of a kubelet's, either.
+/// A pod that is known has ended, and nothing of it runs; one that is not known is none of a kubelet's, either.
 async fn ended(node: &Node, pod: &Pod) {
     let request = v1::PodSandboxStatusRequest { pod_sandbox_id: pod.id.clone(), verbose: false };
     let Ok(status) = node.cri().pod_sandbox_status(request).await else { return };
     let status = status.into_inner();
     assert_eq!(status.status.expect("a status").state(), v1::PodSandboxState::SandboxNotready);
     for container in status.containers_statuses {
-        let right = container.exit_code == 255 && container.reason == "Unknown" || container.exit_code == 3;
+        let right = match container.state() {
+            // the last that was written of it may be lost
+            ContainerState::ContainerCreated => true,
+            ContainerState::ContainerExited => {
+                container.exit_code == 255 && container.reason == "Unknown" || container.exit_code == 3
+            }
+            _ => false,
+        };
         assert!(right, "{container:?}");
     }
 }

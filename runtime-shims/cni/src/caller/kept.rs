@@ -1,11 +1,11 @@
 //! What was attached, on disk: the configuration and the pod as they were at the ADD, and its result. A restart of the
 //! runtime, or another configuration since, then still detaches by the right one.
 //!
-//! A file per pod, written whole. Not synced: a power cut ends every attachment, too.
+//! A file per pod, with a line for each time that it was written; the last whole one counts. Not synced: a power cut ends every attachment, too.
 //! Must not know: how plugins are run.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -61,14 +61,13 @@ impl Records {
 
     pub fn write(&self, kept: &Kept) -> Result<(), CallError> {
         let path = self.path(&kept.pod.id)?;
-        // A pod's calls come one after the other, so the name is this call's alone.
-        let new = path.with_extension(NEW);
-        let text = serde_json::to_vec(kept).map_err(|error| failed(&path, error.into()))?;
-        let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
-        if written.is_err() {
-            // such as on a full disk: the beginning of it is nobody's
-            let _ = fs::remove_file(&new);
-        }
+        let mut line = serde_json::to_vec(kept).map_err(|error| failed(&path, error.into()))?;
+        line.push(b'\n');
+        let written = match OpenOptions::new().append(true).open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => begin(&path, &line),
+            // a line that a killed process began ends before this one
+            opened => opened.and_then(|mut file| file.write_all(&[b"\n", line.as_slice()].concat())),
+        };
         written.map_err(|error| failed(&path, error))
     }
 
@@ -79,7 +78,10 @@ impl Records {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| failed(&path, error))?,
         };
-        serde_json::from_slice(&text).map(Some).map_err(|error| failed(&path, error.into()))
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let mut read = lines.rev().map(serde_json::from_slice);
+        let last = read.next().unwrap_or_else(|| serde_json::from_slice(b""));
+        read.fold(last, Result::or).map(Some).map_err(|error| failed(&path, error.into()))
     }
 
     pub fn remove(&self, id: &str) -> Result<(), CallError> {
@@ -109,6 +111,17 @@ impl Records {
     }
 }
 
+/// A pod's calls come one after the other, so the name is this call's alone.
+fn begin(path: &Path, line: &[u8]) -> io::Result<()> {
+    let new = path.with_extension(NEW);
+    let written = fs::write(&new, line).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        // such as on a full disk: the beginning of it is nobody's
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
 fn failed(path: &Path, error: io::Error) -> CallError {
     CallError::Kept { path: path.to_owned(), error }
 }
@@ -131,6 +144,26 @@ mod tests {
         again.remove("a").unwrap();
         again.remove("a").unwrap();
         assert_eq!((again.read("a").unwrap(), again.ids().unwrap().len()), (None, 0));
+    }
+
+    #[test]
+    fn the_last_whole_line_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        let pod = Pod { id: "a".into(), ..Pod::default() };
+        let begun = Kept { network: json!({ "name": "n" }), pod, result: None };
+        let done = Kept { result: Some(json!({ "ips": [] })), ..begun.clone() };
+        records.write(&begun).unwrap();
+        assert_eq!(records.read("a").unwrap(), Some(begun.clone()));
+        let file = dir.path().join("a.json");
+        let mut text = fs::read(&file).unwrap();
+        text.extend(br#"{"network":{"na"#);
+        fs::write(&file, text).unwrap();
+        assert_eq!(records.read("a").unwrap(), Some(begun));
+        records.write(&done).unwrap();
+        assert_eq!(records.read("a").unwrap(), Some(done));
+        fs::write(&file, "{").unwrap();
+        assert!(records.read("a").is_err());
     }
 
     #[test]

@@ -56,15 +56,20 @@ async fn lost(shared: &Weak<Shared>, sandbox: &str) {
 
 /// Ends everything of a sandbox that has no monitor, and the sandbox.
 pub async fn abandon(shared: &Arc<Shared>, sandbox: &str) {
+    end_all(shared, sandbox).await;
+    let Ok(entry) = shared.sandboxes.get(sandbox) else { return };
+    if let Err(error) = super::stop(shared, &entry).await {
+        tracing::warn!(sandbox, "a sandbox without its monitor could not be stopped: {error}");
+    }
+}
+
+/// Ends everything of a sandbox that has no monitor.
+pub async fn end_all(shared: &Arc<Shared>, sandbox: &str) {
     shared.commands.lost(sandbox);
     for entry in shared.containers_of(sandbox) {
         if entry.now().is(ContainerState::ContainerRunning) {
             ended_unseen(shared, &entry).await;
         }
-    }
-    let Ok(entry) = shared.sandboxes.get(sandbox) else { return };
-    if let Err(error) = super::stop(shared, &entry).await {
-        tracing::warn!(sandbox, "a sandbox without its monitor could not be stopped: {error}");
     }
 }
 

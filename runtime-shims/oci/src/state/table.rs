@@ -31,12 +31,18 @@ pub struct Entry<R> {
     dir: PathBuf,
     turn: Arc<tokio::sync::Mutex<()>>,
     now: watch::Sender<Arc<R>>,
+    /// Held over a change, from reading what there is on.
+    file: Mutex<disk::File>,
 }
 
 impl<R: Record> Entry<R> {
-    fn new(dir: PathBuf, record: R) -> Self {
+    fn new(dir: PathBuf, file: disk::File, record: R) -> Self {
         let id = record.id().to_owned();
-        Self { id, dir, turn: Arc::default(), now: watch::channel(Arc::new(record)).0 }
+        Self { id, dir, turn: Arc::default(), now: watch::channel(Arc::new(record)).0, file: Mutex::new(file) }
+    }
+
+    fn file(&self) -> MutexGuard<'_, disk::File> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until nobody else works on it. Reading needs no turn.
@@ -55,9 +61,10 @@ impl<R: Record> Entry<R> {
 
     /// Changes the record, on disk first.
     pub fn change(&self, change: impl FnOnce(&mut R)) -> io::Result<()> {
+        let mut file = self.file();
         let mut record = R::clone(&self.now());
         change(&mut record);
-        disk::write(&self.dir, &record)?;
+        file.write(&record)?;
         self.now.send_replace(Arc::new(record));
         Ok(())
     }
@@ -65,9 +72,10 @@ impl<R: Record> Entry<R> {
     /// Changes the record, on disk where that can be written: for what has happened and cannot be refused. A start after
     /// a full disk learns it again, from the monitor or from what is not there any more.
     pub fn note(&self, change: impl FnOnce(&mut R)) {
+        let mut file = self.file();
         let mut record = R::clone(&self.now());
         change(&mut record);
-        if let Err(error) = disk::write(&self.dir, &record) {
+        if let Err(error) = file.write(&record) {
             tracing::error!(id = self.id, "a change cannot be written down, and is kept in memory: {error}");
         }
         self.now.send_replace(Arc::new(record));
@@ -106,8 +114,8 @@ impl<R: Record> Table<R> {
         let mut broken = Vec::new();
         for folder in fs::read_dir(&table.dir)? {
             let folder = folder?.path();
-            match disk::read::<R>(&folder) {
-                Some(record) => table.lock().insert(Entry::new(folder, record)),
+            match disk::File::open::<R>(&folder) {
+                Some((file, record)) => table.lock().insert(Entry::new(folder, file, record)),
                 None => broken.push(folder),
             }
         }
@@ -129,13 +137,12 @@ impl<R: Record> Table<R> {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
         let dir = self.dir.join(record.id());
-        if let Err(error) = disk::write(&dir, &record) {
+        let file = disk::File::create(&dir, &record).inspect_err(|_| {
             // a full disk may have had room for its folder
             let _ = fs::remove_dir_all(&dir);
-            return Err(error);
-        }
+        })?;
         let id = record.id().to_owned();
-        inner.insert(Entry::new(dir, record));
+        inner.insert(Entry::new(dir, file, record));
         inner.entries.get(&id).cloned().ok_or_else(|| io::Error::other("not kept"))
     }
 
