@@ -13,6 +13,9 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::index::file_names;
 use crate::lock::{self, Lock};
 
+/// How the name of a file ends that is being written.
+pub(crate) const NEW: &str = ".new";
+
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
     blobs: PathBuf,
@@ -220,9 +223,17 @@ pub(crate) fn write_unflushed(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, bytes, |_| Ok(()))
 }
 
+/// Removes what killed processes had begun to write in a folder; nobody else may be writing there now.
+pub(crate) fn remove_begun(dir: &Path) {
+    for name in file_names(dir).into_iter().filter(|name| name.ends_with(NEW)) {
+        // it takes a little room where it stays
+        let _ = fs::remove_file(dir.join(name));
+    }
+}
+
 fn replace(path: &Path, bytes: &[u8], flush: impl FnOnce(&File) -> std::io::Result<()>) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{:08x}.new", rand::random::<u32>()));
+    name.push(format!(".{:08x}{NEW}", rand::random::<u32>()));
     let new = path.with_file_name(name);
     let written = File::create(&new).and_then(|mut file| {
         file.write_all(bytes)?;

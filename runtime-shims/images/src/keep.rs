@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::write_unflushed;
+use crate::content::{NEW, remove_begun, write_unflushed};
 use crate::digest::Digest;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::index::{Needed, file_names};
@@ -54,7 +54,7 @@ impl Keep {
         Ok(Lease { file, path, digests: Vec::new() })
     }
 
-    /// Adds what leases and holds need; removes leases of the dead. Under the index's lock.
+    /// Adds what leases and holds need; removes leases of the dead, and holds that they had begun. Under the index's lock.
     pub fn add_to(&self, needed: &mut Needed) -> Result<()> {
         for name in file_names(&self.leases) {
             let path = self.leases.join(name);
@@ -64,6 +64,7 @@ impl Keep {
                 _ => add_lines(&path, needed)?,
             }
         }
+        remove_begun(&self.holds);
         for hold in self.holds()? {
             needed.blobs.insert(hold.image);
             needed.layers.extend(hold.layers);
@@ -88,7 +89,7 @@ impl Keep {
     /// A file that a power failure cut short still says by its name who holds which image.
     pub fn holds(&self) -> Result<Vec<Hold>> {
         let mut holds = Vec::new();
-        for name in file_names(&self.holds).into_iter().filter(|name| !name.ends_with(".new")) {
+        for name in file_names(&self.holds).into_iter().filter(|name| !name.ends_with(NEW)) {
             let Ok(bytes) = fs::read(self.holds.join(&name)) else { continue };
             holds.extend(serde_json::from_slice(&bytes).ok().or_else(|| named(&name)));
         }

@@ -13,7 +13,7 @@ use oci_spec::image::ImageConfiguration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::config::{Config, Limits};
-use crate::content::Content;
+use crate::content::{Content, remove_begun};
 use crate::digest::Digest;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::index::{Index, IndexFile, file_names};
@@ -379,6 +379,8 @@ impl Store {
             let _lock = self.0.index.lock()?;
             let mut needed = self.0.index.read()?.needed();
             self.0.keep.add_to(&mut needed)?;
+            // where the index is; it is written under its lock
+            remove_begun(&self.0.root);
             self.0.content.retain(|blob| needed.blobs.contains(blob), resumable)?;
             self.0.layers.retain(|layer| needed.layers.contains(layer))?;
         }

@@ -49,6 +49,17 @@ async fn a_tag_that_moves_leaves_the_old_image_its_digest() {
 }
 
 #[tokio::test]
+async fn what_a_killed_process_had_begun_to_write_goes() {
+    let (_dir, store) = store();
+    let begun = ["holds/00.container-1.12345678.new", "images.json.12345678.new"].map(|name| store.root().join(name));
+    for file in &begun {
+        fs::write(file, "{").unwrap();
+    }
+    store.collect().unwrap();
+    assert!(begun.iter().all(|file| !file.exists()));
+}
+
+#[tokio::test]
 async fn what_is_held_keeps_its_files_over_removal_and_restart() {
     let server = Server::start().await;
     let (_dir, store) = store();
