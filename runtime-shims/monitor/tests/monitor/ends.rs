@@ -35,7 +35,9 @@ async fn it_is_small_detached_and_named() {
         line.split_whitespace().nth(1).unwrap().parse::<u32>().unwrap()
     };
     println!("{sizes}");
-    assert!(size("Private_Dirty:") < 100, "{sizes}");
+    // what is its own, where its stack begins may cost it a page or two; the program's pages are every monitor's
+    assert!(size("Anonymous:") <= 40, "{sizes}");
+    assert!(size("Private_Dirty:") <= 128, "{sizes}");
 }
 
 #[tokio::test]
