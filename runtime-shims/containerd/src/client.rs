@@ -146,10 +146,16 @@ impl<T> During<T> for Result<T, Status> {
     fn or_gone(self) -> Result<Option<T>, Status> {
         match self {
             Ok(answer) => Ok(Some(answer)),
-            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) if is_gone(&status) => Ok(None),
             Err(status) => Err(status),
         }
     }
+}
+
+/// A shim ends with its last task: what containerd asks it at that moment has no better answer than a connection that was
+/// closed, which it passes on.
+pub fn is_gone(status: &Status) -> bool {
+    status.code() == Code::NotFound || status.code() == Code::Unknown && status.message().contains("ttrpc: closed")
 }
 
 /// Any other failure as a status, with its chain.
@@ -166,6 +172,14 @@ fn numbers(version: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_shim_had_is_gone_with_it() {
+        let gone = |status| Err::<(), Status>(status).or_gone().is_ok_and(|found| found.is_none());
+        assert!(gone(Status::not_found("container \"a\": not found")));
+        assert!(gone(Status::unknown("ttrpc: closed: unknown")));
+        assert!(!gone(Status::unknown("no such device: unknown")));
+    }
 
     #[test]
     fn versions_are_read_in_every_distributions_form() {

@@ -12,10 +12,10 @@ use containerd_client::types::Mount;
 use containerd_client::types::v1::{Process, Status as TaskStatus};
 use pintle_cri::metrics::{Cgroup, value_of};
 use prost_types::{Any, Timestamp};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::Inner;
-use crate::client::{During, lasting, request};
+use crate::client::{During, is_gone, lasting, request};
 use crate::record::{ContainerRecord, State, now};
 
 /// How long containerd may take to tell that a killed process has ended.
@@ -85,7 +85,7 @@ impl Inner {
         let kill = KillRequest { container_id: id.to_owned(), exec_id: exec.to_owned(), signal, all };
         match self.client.tasks().kill(request(kill)).await {
             Ok(_) => Ok(true),
-            Err(status) if status.code() == Code::NotFound => Ok(false),
+            Err(status) if is_gone(&status) => Ok(false),
             // What ended between is told as a failure whose text says so.
             Err(status) if status.message().contains("already finished") => Ok(false),
             Err(status) => Err(status),
