@@ -48,8 +48,13 @@ impl Node {
     }
 
     pub async fn start(&mut self) {
+        self.start_from(&pintle()).await;
+    }
+
+    /// Started from another file with the same program.
+    pub async fn start_from(&mut self, program: &Path) {
         let log = File::options().create(true).append(true).open(log_file()).expect("a log");
-        let mut command = Command::new(pintle());
+        let mut command = Command::new(program);
         command.args(["runtime", "--log", "info,pintle_oci=debug"]);
         command.args(["--handler", &format!("runc={}", installed("runc").display())]);
         // `RUNTIME_OCI=/usr/sbin/runc cargo test …` tells the stories with another OCI runtime

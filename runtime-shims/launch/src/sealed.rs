@@ -56,9 +56,11 @@ pub fn ensure_sealed() -> Result<()> {
     .context("cannot run this program from its read-only mount")
 }
 
-/// A file that is the root of a detached mount has no name but `/`, and a program at a path of the host's has another.
+/// A file that is the root of a detached mount has no name but `/`, and a program at a path of the host's has another. An
+/// upgrade puts a new file in its place: the mount keeps the old one, which the kernel calls deleted.
 fn is_sealed() -> bool {
-    let detached = std::fs::read_link(SELF).is_ok_and(|path| path == Path::new("/"));
+    let root = ["/", "/ (deleted)"].map(Path::new);
+    let detached = std::fs::read_link(SELF).is_ok_and(|path| root.contains(&path.as_path()));
     detached && statvfs(SELF).is_ok_and(|stat| stat.flags().contains(FsFlags::ST_RDONLY))
 }
 

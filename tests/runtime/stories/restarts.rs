@@ -2,17 +2,21 @@
 //!
 //! Must not know: how pods are made.
 
+use std::path::Path;
+
 use futures::FutureExt as _;
 use pintle_cri::v1;
 use pintle_cri::v1::ContainerState;
 
 use super::Story;
-use crate::node::Node;
+use crate::isolation::SCRATCH;
+use crate::node::{Node, pintle};
 use crate::pods::pod_config;
 
 pub const STORIES: &[(&str, Story)] = &[
     ("a_killed_runtime_loses_no_container_no_line_and_no_exit_code", |node| killed(node).boxed_local()),
     ("a_stopped_runtime_leaves_everything_running", |node| stopped(node).boxed_local()),
+    ("a_program_that_is_replaced_while_it_runs_goes_on", |node| replaced(node).boxed_local()),
     ("a_killed_monitor_ends_its_pod_and_no_other", |node| monitor(node).boxed_local()),
 ];
 
@@ -49,6 +53,23 @@ async fn killed(node: &mut Node) {
 async fn stopped(node: &mut Node) {
     let pod = node.run_pod(pod_config("stopped")).await;
     let id = node.run(&pod, "main", "sleep 1000").await;
+    let before = node.status(&id).await;
+    node.stop();
+    node.start().await;
+    assert_eq!(node.status(&id).await, before);
+    node.remove_pod(&pod).await;
+}
+
+async fn replaced(node: &mut Node) {
+    let program = Path::new(SCRATCH).join("pintle");
+    std::fs::copy(pintle(), &program).expect("a copy");
+    node.stop();
+    node.start_from(&program).await;
+    // as an upgrade leaves the file that runs
+    std::fs::remove_file(&program).expect("a file");
+    let pod = node.run_pod(pod_config("replaced")).await;
+    let id = node.run(&pod, "main", "sleep 1000").await;
+    assert_eq!(node.output(&id, "echo in").await, "in");
     let before = node.status(&id).await;
     node.stop();
     node.start().await;
