@@ -67,23 +67,9 @@ pub async fn start(server: &Arc<ApiServer>) -> anyhow::Result<()> {
     let definitions = server.cache_of("apiextensions.k8s.io", "customresourcedefinitions")?;
     publish(server, &definitions);
     let changed = Arc::new(Notify::new());
-    tokio::spawn(tell(server, definitions.clone(), changed.clone()));
+    tokio::spawn(definitions.clone().wake(changed.clone(), server.cancel.clone()));
     tokio::spawn(follow(Arc::downgrade(server), definitions, changed));
     Ok(())
-}
-
-fn tell(server: &ApiServer, cache: Arc<Cache>, changed: Arc<Notify>) -> impl Future<Output = ()> + use<> {
-    let cancel = server.cancel.clone();
-    async move {
-        while !cancel.is_cancelled() {
-            let Ok(mut watcher) = cache.watch(None, Since::Now, QUEUE) else { return };
-            // what came between the last watcher and this one is seen by reading anew
-            changed.notify_one();
-            while let Some(Some(_)) = cancel.run_until_cancelled(watcher.next()).await {
-                changed.notify_one();
-            }
-        }
-    }
 }
 
 async fn follow(server: Weak<ApiServer>, definitions: Arc<Cache>, changed: Arc<Notify>) {

@@ -28,7 +28,7 @@ use pintle_daemon::metrics::Metrics;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::cache::{Cache, Since};
+use crate::cache::Cache;
 use crate::request::RequestInfo;
 use crate::server::ApiServer;
 
@@ -133,23 +133,9 @@ pub async fn start(server: &Arc<ApiServer>) -> anyhow::Result<()> {
     trust::start(server).await?;
     let services = server.cache_of(GROUP, "apiservices")?;
     follow_remotes(server, &services);
-    tokio::spawn(tell(server, services.clone()));
+    tokio::spawn(services.clone().wake(server.aggregation.changed.clone(), server.cancel.clone()));
     tokio::spawn(follow(Arc::downgrade(server), services));
     Ok(())
-}
-
-fn tell(server: &ApiServer, cache: Arc<Cache>) -> impl Future<Output = ()> + use<> {
-    let (cancel, changed) = (server.cancel.clone(), server.aggregation.changed.clone());
-    async move {
-        while !cancel.is_cancelled() {
-            let Ok(mut watcher) = cache.watch(None, Since::Now, QUEUE) else { return };
-            // what came between the last watcher and this one is seen by reading anew
-            changed.notify_one();
-            while let Some(Some(_)) = cancel.run_until_cancelled(watcher.next()).await {
-                changed.notify_one();
-            }
-        }
-    }
 }
 
 async fn follow(server: Weak<ApiServer>, services: Arc<Cache>) {

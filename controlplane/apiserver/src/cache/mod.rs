@@ -36,6 +36,9 @@ use ordered::Ordered;
 use watcher::Initial;
 use window::Window;
 
+/// A watch that only wakes begins anew when it is further behind than this.
+const WAKING: usize = 1024;
+
 /// The objects of a list, in key order, and the revision they are of.
 pub struct Listing {
     pub revision: u64,
@@ -270,6 +273,18 @@ impl Cache {
         let cause = json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
         status.details = json!({ "causes": [cause], "retryAfterSeconds": 1 });
         Err(status)
+    }
+
+    /// Wakes a loop that reads all anew: at first, and whenever something changed, until `cancel`.
+    pub async fn wake(self: Arc<Self>, changed: Arc<Notify>, cancel: CancellationToken) {
+        while !cancel.is_cancelled() {
+            let Ok(mut watcher) = self.watch(None, Since::Now, WAKING) else { return };
+            // what came between the last watcher and this one is seen by reading anew
+            changed.notify_one();
+            while let Some(Some(_)) = cancel.run_until_cancelled(watcher.next()).await {
+                changed.notify_one();
+            }
+        }
     }
 
     /// Changes from `since` on. A watcher more than `queue` changes behind is closed.
