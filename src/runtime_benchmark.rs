@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::Args;
 use pintle_conformance::benchmark::{self, Options};
+use pintle_cri::CgroupDriver;
 
 /// How much is measured, and beside whom.
 #[derive(Args)]
@@ -35,7 +36,12 @@ impl Benchmark {
 }
 
 /// Measures, prints a table, writes a report where one is asked for.
-pub async fn run(settings: &Benchmark, endpoint: String, report: Option<&Path>) -> anyhow::Result<()> {
+pub async fn run(
+    settings: &Benchmark,
+    endpoint: String,
+    cgroup_driver: Option<CgroupDriver>,
+    report: Option<&Path>,
+) -> anyhow::Result<()> {
     let mut runtimes = Vec::new();
     for endpoint in std::iter::once(&endpoint).chain(&settings.beside) {
         let runtime = pintle_cri::connect(endpoint).await?;
@@ -46,6 +52,7 @@ pub async fn run(settings: &Benchmark, endpoint: String, report: Option<&Path>) 
         lives: settings.lives.into(),
         at_once: settings.at_once.into(),
         standing: settings.standing.into(),
+        cgroup_driver,
         dir: std::env::temp_dir().join(format!("pintle-benchmark-{}", std::process::id())),
     };
     let compared = benchmark::run(runtimes, &options, |doing| eprintln!("{doing}")).await?;

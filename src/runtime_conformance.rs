@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use pintle_conformance::{Options, Selection, demands};
+use pintle_cri::CgroupDriver;
 use regex::Regex;
 
 use crate::runtime_benchmark;
@@ -27,6 +28,9 @@ pub struct Settings {
     /// The runtime's socket
     #[arg(long, value_name = "ENDPOINT", default_value = "unix:///run/pintle/runtime.sock")]
     runtime_endpoint: String,
+    /// Who makes cgroups, where the runtime does not tell it: cgroupfs or systemd [default: cgroupfs]
+    #[arg(long, value_name = "DRIVER", value_parser = crate::units::driver)]
+    cgroup_driver: Option<CgroupDriver>,
     /// Only tests in whose names this is found
     #[arg(long, value_name = "REGEX")]
     focus: Option<Regex>,
@@ -53,7 +57,9 @@ pub struct Settings {
 pub async fn run(settings: Settings) -> anyhow::Result<bool> {
     if settings.benchmark.asked() {
         let report = settings.report_json.as_deref();
-        return runtime_benchmark::run(&settings.benchmark, settings.runtime_endpoint, report).await.map(|()| true);
+        return runtime_benchmark::run(&settings.benchmark, settings.runtime_endpoint, settings.cgroup_driver, report)
+            .await
+            .map(|()| true);
     }
     let selection = Selection { focus: settings.focus, skip: settings.skip };
     if settings.list {
@@ -64,7 +70,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<bool> {
     // as `pintle up` does: a containerd without a registry has no sandbox image
     runtime.ensure_sandbox_image().await.context("giving the runtime its sandbox image")?;
     let dir = std::env::temp_dir().join(format!("pintle-conformance-{}", std::process::id()));
-    let options = Options { selection, parallel: settings.parallel.into(), dir };
+    let (parallel, cgroup_driver) = (settings.parallel.into(), settings.cgroup_driver);
+    let options = Options { selection, cgroup_driver, parallel, dir };
     let told = |verdict: &pintle_conformance::Verdict| println!("{}", verdict.line());
     let report = pintle_conformance::run(runtime, &options, told).await?;
     println!("\n{}", report.summary());

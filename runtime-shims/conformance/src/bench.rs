@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use pintle_cri::{ImageClient, RuntimeClient, log, v1};
 
+use crate::controllers::Controllers;
 use crate::demand::{Skip, image};
 use crate::images::{PROGRAM_PATH, TOOLS};
 use crate::registry::Registry;
@@ -33,6 +34,9 @@ pub struct Shared {
     pub told: v1::StatusResponse,
     /// It serves `RuntimeConfig`, so it is of CRI 1.28 or younger.
     pub modern: bool,
+    /// Who makes cgroups.
+    pub cgroup_driver: v1::CgroupDriver,
+    pub controllers: Controllers,
     /// Below it are the logs of containers and the files of tests.
     pub dir: PathBuf,
 }
@@ -95,9 +99,19 @@ impl Bench {
                     namespace_options: Some(namespaces),
                     ..Default::default()
                 }),
+                cgroup_parent: self.cgroup_parent().into(),
                 ..Default::default()
             }),
             ..Default::default()
+        }
+    }
+
+    /// Kubelets always name one. Where none is, runtimes choose for themselves, but under systemd not all of them can:
+    /// there it is the slice that upstream's critest names.
+    fn cgroup_parent(&self) -> &'static str {
+        match self.shared.cgroup_driver {
+            v1::CgroupDriver::Systemd => "system.slice",
+            v1::CgroupDriver::Cgroupfs => "",
         }
     }
 
@@ -308,6 +322,12 @@ impl Bench {
         let default = self.shared.told.runtime_handlers.iter().find(|one| one.name.is_empty());
         let told = default.and_then(|one| one.features.as_ref());
         if told.is_some_and(can) { Ok(()) } else { Err(Skip(format!("Status tells no {what}")).into()) }
+    }
+
+    /// # Errors
+    /// [`Skip`] where the kernel lacks one of these cgroup controllers.
+    pub fn needs_controllers(&self, names: &[&str]) -> anyhow::Result<()> {
+        self.shared.controllers.need(names)
     }
 
     /// # Errors

@@ -24,11 +24,9 @@ impl Parent {
     /// # Errors
     /// [`Skip`] where systemd makes cgroups of v1; they cannot be made.
     pub async fn make(bench: &Bench) -> anyhow::Result<Self> {
-        let answer = bench.cri().runtime_config(v1::RuntimeConfigRequest {}).await;
-        let driver = answer.ok().and_then(|it| it.into_inner().linux).map(|linux| linux.cgroup_driver());
         let root = Path::new("/sys/fs/cgroup");
         let v2 = root.join("cgroup.controllers").exists();
-        if driver == Some(v1::CgroupDriver::Systemd) {
+        if bench.shared.cgroup_driver == v1::CgroupDriver::Systemd {
             return if v2 { Self::slice(bench, root) } else { Err(Skip("systemd's slices of v1".into()).into()) };
         }
         let name = format!("/pintle-{}", bench.mark);

@@ -5,6 +5,7 @@
 mod bench;
 pub mod benchmark;
 mod cgroup;
+mod controllers;
 mod demand;
 mod demands;
 mod images;

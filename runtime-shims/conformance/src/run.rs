@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use futures::{FutureExt as _, StreamExt as _};
 use pintle_cri::v1;
 
 use crate::bench::{Bench, MARK, Shared};
+use crate::controllers::Controllers;
 use crate::demand::{Demand, Selection, Skip, image};
 use crate::registry::Registry;
 use crate::report::{Outcome, Report, Verdict};
@@ -24,6 +25,8 @@ const WITHIN: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub struct Options {
     pub selection: Selection,
+    /// Who makes cgroups, where the runtime does not tell it; nothing is cgroupfs, as for kubelets.
+    pub cgroup_driver: Option<v1::CgroupDriver>,
     /// How many tests at once, at least one.
     pub parallel: usize,
     /// Logs of containers and files of tests; must be the same path for the runtime. Removed at the end.
@@ -33,8 +36,8 @@ pub struct Options {
 /// Runs the chosen tests; `told` hears of each as it ends.
 ///
 /// # Errors
-/// What no test can do without fails: the registry, the images' pulls, the runtime's status. A test that fails is no
-/// error but in the report.
+/// What no test can do without fails: the registry, the images' pulls, the runtime's status; or the runtime tells another
+/// cgroup driver than the options. A test that fails is no error but in the report.
 pub async fn run(
     runtime: pintle_cri::Runtime,
     options: &Options,
@@ -70,6 +73,8 @@ pub async fn run(
 }
 
 async fn prepare(runtime: pintle_cri::Runtime, options: &Options) -> anyhow::Result<Shared> {
+    let told = runtime.told_cgroup_driver().await.context("asking the runtime for its cgroup driver")?;
+    let cgroup_driver = cgroup_driver(told, options.cgroup_driver)?;
     let registry = Registry::start(images::all()).await?;
     let mut cri = runtime.runtime.clone();
     let told = cri.status(v1::StatusRequest { verbose: false }).await.context("Status")?.into_inner();
@@ -82,7 +87,22 @@ async fn prepare(runtime: pintle_cri::Runtime, options: &Options) -> anyhow::Res
         let pulled = runtime.images.clone().pull_image(request).await;
         pulled.with_context(|| format!("pulling {} from the suite's own registry", registry.tagged(name)))?;
     }
-    Ok(Shared { runtime, registry, pod_network, told, modern, dir: options.dir.clone() })
+    let (controllers, dir) = (Controllers::of_machine(), options.dir.clone());
+    Ok(Shared { runtime, registry, pod_network, told, modern, cgroup_driver, controllers, dir })
+}
+
+/// What the runtime tells; what was said of it, where it tells nothing.
+fn cgroup_driver(told: Option<v1::CgroupDriver>, said: Option<v1::CgroupDriver>) -> anyhow::Result<v1::CgroupDriver> {
+    let name = |driver: v1::CgroupDriver| driver.as_str_name().to_lowercase();
+    match (told, said) {
+        (Some(told), Some(said)) if told != said => {
+            let (told, said) = (name(told), name(said));
+            bail!(
+                "the runtime tells that its cgroup driver is {told}: it cannot be tested as one whose driver is {said}"
+            )
+        }
+        (told, said) => Ok(told.or(said).unwrap_or(v1::CgroupDriver::Cgroupfs)),
+    }
 }
 
 async fn judge(demand: &'static Demand, bench: Bench) -> Verdict {
@@ -137,5 +157,21 @@ async fn forget_images(shared: &Shared) {
         if one.repo_tags.iter().chain(&one.repo_digests).any(ours) {
             let _ = images.remove_image(v1::RemoveImageRequest { image: Some(image(&one.id)) }).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use v1::CgroupDriver::{Cgroupfs, Systemd};
+
+    #[test]
+    fn the_runtime_knows_its_cgroup_driver_best() {
+        assert_eq!(cgroup_driver(Some(Systemd), None).unwrap(), Systemd);
+        assert_eq!(cgroup_driver(Some(Systemd), Some(Systemd)).unwrap(), Systemd);
+        assert_eq!(cgroup_driver(None, Some(Systemd)).unwrap(), Systemd);
+        assert_eq!(cgroup_driver(None, None).unwrap(), Cgroupfs);
+        let both = cgroup_driver(Some(Cgroupfs), Some(Systemd)).unwrap_err().to_string();
+        assert!(both.contains("is cgroupfs: it cannot be tested as one whose driver is systemd"), "{both}");
     }
 }

@@ -10,23 +10,30 @@ pub use crate::v1::CgroupDriver;
 use crate::v1::{RuntimeConfigRequest, StatusRequest};
 
 impl Runtime {
-    /// The runtime's cgroup driver: by the `RuntimeConfig` call; from a runtime that has none (containerd before 2.0),
-    /// by the configuration in its verbose status; else `configured`.
+    /// The runtime's cgroup driver as it tells it, else `configured`.
     ///
     /// # Errors
     /// The runtime does not answer at all.
     pub async fn cgroup_driver(&self, configured: CgroupDriver) -> Result<CgroupDriver, Status> {
+        Ok(self.told_cgroup_driver().await?.unwrap_or(configured))
+    }
+
+    /// The runtime's cgroup driver: by the `RuntimeConfig` call; from a runtime that has none (containerd before 2.0),
+    /// by the configuration in its verbose status; nothing where neither tells it.
+    ///
+    /// # Errors
+    /// The runtime does not answer at all.
+    pub async fn told_cgroup_driver(&self) -> Result<Option<CgroupDriver>, Status> {
         match self.runtime.clone().runtime_config(RuntimeConfigRequest {}).await {
-            Ok(answer) => Ok(answer.into_inner().linux.map_or(configured, |linux| linux.cgroup_driver())),
-            Err(status) if status.code() == Code::Unimplemented => self.driver_in_status(configured).await,
+            Ok(answer) => Ok(answer.into_inner().linux.map(|linux| linux.cgroup_driver())),
+            Err(status) if status.code() == Code::Unimplemented => self.driver_in_status().await,
             Err(status) => Err(status),
         }
     }
 
-    async fn driver_in_status(&self, configured: CgroupDriver) -> Result<CgroupDriver, Status> {
+    async fn driver_in_status(&self) -> Result<Option<CgroupDriver>, Status> {
         let status = self.runtime.clone().status(StatusRequest { verbose: true }).await?.into_inner();
-        let shown = status.info.get("config").and_then(|config| driver_of_containerd(config));
-        Ok(shown.unwrap_or(configured))
+        Ok(status.info.get("config").and_then(|config| driver_of_containerd(config)))
     }
 }
 

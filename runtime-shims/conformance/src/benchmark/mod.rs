@@ -17,6 +17,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use pintle_cri::v1;
 
 use crate::bench::{Bench, Shared};
+use crate::controllers::Controllers;
 use crate::demand::image;
 use crate::images::{self, TOOLS};
 use crate::registry::Registry;
@@ -37,6 +38,8 @@ pub struct Options {
     pub at_once: usize,
     /// How many pods stand while memory is looked at; none and it is not.
     pub standing: usize,
+    /// Who makes the cgroups of a runtime that does not tell it; nothing is cgroupfs.
+    pub cgroup_driver: Option<v1::CgroupDriver>,
     /// Logs of containers; must be the same path for the runtimes. Removed at the end.
     pub dir: PathBuf,
 }
@@ -124,7 +127,12 @@ impl Measured {
         let mut conditions = told.status.iter().flat_map(|status| &status.conditions);
         let pod_network = conditions.any(|one| one.r#type == "NetworkReady" && one.status);
         let figures = Figures::of(&runtime.version, pod_network);
-        let shared = Arc::new(Shared { runtime, registry, pod_network, told, modern: true, dir: options.dir.clone() });
+        let said = options.cgroup_driver.unwrap_or(v1::CgroupDriver::Cgroupfs);
+        let cgroup_driver = runtime.cgroup_driver(said).await.context("asking the runtime for its cgroup driver")?;
+        let (controllers, dir) = (Controllers::of_machine(), options.dir.clone());
+        let modern = true;
+        let shared = Shared { runtime, registry, pod_network, told, modern, cgroup_driver, controllers, dir };
+        let shared = Arc::new(shared);
         Ok(Self { shared, endpoint, figures, pods: 0 })
     }
 

@@ -119,14 +119,16 @@ pub const DEMANDS: &[Demand] = &[
 
 const MEMORY: u64 = 64 << 20;
 
+fn memory_limit() -> v1::LinuxContainerResources {
+    v1::LinuxContainerResources { memory_limit_in_bytes: MEMORY.cast_signed(), ..Default::default() }
+}
+
+fn processor_limits() -> v1::LinuxContainerResources {
+    v1::LinuxContainerResources { cpu_quota: 50_000, cpu_period: 100_000, cpu_shares: 512, ..Default::default() }
+}
+
 fn limits() -> v1::LinuxContainerResources {
-    v1::LinuxContainerResources {
-        memory_limit_in_bytes: MEMORY.cast_signed(),
-        cpu_quota: 50_000,
-        cpu_period: 100_000,
-        cpu_shares: 512,
-        ..Default::default()
-    }
+    v1::LinuxContainerResources { memory_limit_in_bytes: MEMORY.cast_signed(), ..processor_limits() }
 }
 
 async fn limited(bench: &Bench, pod: &Pod, limits: v1::LinuxContainerResources) -> anyhow::Result<String> {
@@ -166,16 +168,19 @@ async fn update(bench: &Bench, id: &str, limits: v1::LinuxContainerResources) ->
 }
 
 async fn memory(bench: &Bench) -> anyhow::Result<()> {
-    let id = limited(bench, &bench.pod().await?, limits()).await?;
+    bench.needs_controllers(&["memory"])?;
+    let id = limited(bench, &bench.pod().await?, memory_limit()).await?;
     equal("the limit", memory_of(bench, &id).await?, MEMORY.to_string())
 }
 
 async fn cpu_quota(bench: &Bench) -> anyhow::Result<()> {
-    let id = limited(bench, &bench.pod().await?, limits()).await?;
+    bench.needs_controllers(&["cpu"])?;
+    let id = limited(bench, &bench.pod().await?, processor_limits()).await?;
     equal("quota and period", quota_of(bench, &id).await?, "50000 100000")
 }
 
 async fn cpu_shares(bench: &Bench) -> anyhow::Result<()> {
+    bench.needs_controllers(&["cpu"])?;
     let pod = bench.pod().await?;
     let shares = |cpu_shares| v1::LinuxContainerResources { cpu_shares, ..Default::default() };
     let few = limited(bench, &pod, shares(256)).await?;
@@ -186,6 +191,7 @@ async fn cpu_shares(bench: &Bench) -> anyhow::Result<()> {
 }
 
 async fn cpuset(bench: &Bench) -> anyhow::Result<()> {
+    bench.needs_controllers(&["cpuset"])?;
     let bound = v1::LinuxContainerResources { cpuset_cpus: "0".into(), cpuset_mems: "0".into(), ..Default::default() };
     let id = limited(bench, &bench.pod().await?, bound).await?;
     let status = bench.said(&id, &["cat", "/proc/1/status"]).await?;
@@ -194,11 +200,14 @@ async fn cpuset(bench: &Bench) -> anyhow::Result<()> {
 }
 
 async fn swap(bench: &Bench) -> anyhow::Result<()> {
-    let both = v1::LinuxContainerResources { memory_swap_limit_in_bytes: MEMORY.cast_signed() + 4096, ..limits() };
+    bench.needs_controllers(&["memory"])?;
+    let both =
+        v1::LinuxContainerResources { memory_swap_limit_in_bytes: MEMORY.cast_signed() + 4096, ..memory_limit() };
     let pod = bench.pod().await?;
     let config = bench.limited(&pod, &["wait"], both);
     let v1 = Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists();
-    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    // a kernel that can swap limits it by v2, if nobody told it not to
+    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists() && Path::new("/proc/swaps").exists();
     if !v1 && !v2 {
         return Err(Skip("the kernel does not account for swap".into()).into());
     }
@@ -209,10 +218,9 @@ async fn swap(bench: &Bench) -> anyhow::Result<()> {
 }
 
 async fn huge_pages(bench: &Bench) -> anyhow::Result<()> {
-    let v1 = Path::new("/sys/fs/cgroup/hugetlb/hugetlb.2MB.limit_in_bytes").exists();
-    let listed = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    if !v1 && !listed.split_whitespace().any(|name| name == "hugetlb") {
-        return Err(Skip("the kernel does not limit huge pages of 2 MiB".into()).into());
+    bench.needs_controllers(&["hugetlb"])?;
+    if !Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
+        return Err(Skip("the kernel has no huge pages of 2 MiB".into()).into());
     }
     let limit = v1::HugepageLimit { page_size: "2MB".into(), limit: 4 << 20 };
     let resources = v1::LinuxContainerResources { hugepage_limits: vec![limit], ..Default::default() };
@@ -222,11 +230,12 @@ async fn huge_pages(bench: &Bench) -> anyhow::Result<()> {
 }
 
 async fn unified(bench: &Bench) -> anyhow::Result<()> {
+    bench.needs_controllers(&["memory"])?;
     if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
         return Err(Skip("the host's cgroups are not of v2".into()).into());
     }
     let unified = [("memory.high".to_owned(), (32_u64 << 20).to_string())].into();
-    let resources = v1::LinuxContainerResources { unified, ..limits() };
+    let resources = v1::LinuxContainerResources { unified, ..memory_limit() };
     let id = limited(bench, &bench.pod().await?, resources).await?;
     equal("memory.high", bench.said(&id, &["cat", "/sys/fs/cgroup/memory.high"]).await?, (32_u64 << 20).to_string())
 }
@@ -241,6 +250,7 @@ async fn oom_score(bench: &Bench) -> anyhow::Result<()> {
 }
 
 async fn oom_killed(bench: &Bench) -> anyhow::Result<()> {
+    bench.needs_controllers(&["memory"])?;
     let pod = bench.pod().await?;
     let small = v1::LinuxContainerResources {
         memory_limit_in_bytes: 24 << 20,
@@ -254,7 +264,8 @@ async fn oom_killed(bench: &Bench) -> anyhow::Result<()> {
 }
 
 async fn update_memory(bench: &Bench) -> anyhow::Result<()> {
-    let id = limited(bench, &bench.pod().await?, limits()).await?;
+    bench.needs_controllers(&["memory"])?;
+    let id = limited(bench, &bench.pod().await?, memory_limit()).await?;
     for mebibytes in [96_i64, 48] {
         let memory_limit_in_bytes = mebibytes << 20;
         update(bench, &id, v1::LinuxContainerResources { memory_limit_in_bytes, ..Default::default() }).await?;
@@ -264,7 +275,8 @@ async fn update_memory(bench: &Bench) -> anyhow::Result<()> {
 }
 
 async fn update_cpu(bench: &Bench) -> anyhow::Result<()> {
-    let id = limited(bench, &bench.pod().await?, limits()).await?;
+    bench.needs_controllers(&["cpu"])?;
+    let id = limited(bench, &bench.pod().await?, processor_limits()).await?;
     let before = weight_of(bench, &id).await?;
     let more =
         v1::LinuxContainerResources { cpu_quota: 30_000, cpu_period: 50_000, cpu_shares: 2048, ..Default::default() };
@@ -280,17 +292,23 @@ async fn update_cpu(bench: &Bench) -> anyhow::Result<()> {
 }
 
 async fn update_cpuset(bench: &Bench) -> anyhow::Result<()> {
-    let id = limited(bench, &bench.pod().await?, limits()).await?;
+    bench.needs_controllers(&["cpuset"])?;
+    let id = bench.waiting(&bench.pod().await?).await?;
     update(bench, &id, v1::LinuxContainerResources { cpuset_cpus: "0".into(), ..Default::default() }).await?;
     let status = bench.said(&id, &["cat", "/proc/1/status"]).await?;
     equal("Cpus_allowed_list", crate::bench::status_line(&status, "Cpus_allowed_list"), "0")
 }
 
 async fn update_part(bench: &Bench) -> anyhow::Result<()> {
+    bench.needs_controllers(&["cpu", "memory"])?;
     let id = limited(bench, &bench.pod().await?, limits()).await?;
     let shares = weight_of(bench, &id).await?;
-    update(bench, &id, v1::LinuxContainerResources { cpuset_cpus: "0".into(), ..Default::default() }).await?;
-    equal("the memory limit", memory_of(bench, &id).await?, MEMORY.to_string())?;
+    let more = MEMORY.cast_signed() + (32 << 20);
+    update(bench, &id, v1::LinuxContainerResources { memory_limit_in_bytes: more, ..Default::default() }).await?;
+    if bench.shared.controllers.has("cpuset") {
+        update(bench, &id, v1::LinuxContainerResources { cpuset_cpus: "0".into(), ..Default::default() }).await?;
+    }
+    equal("the memory limit", memory_of(bench, &id).await?, more.to_string())?;
     equal("quota and period", quota_of(bench, &id).await?, "50000 100000")?;
     equal("the weight", weight_of(bench, &id).await?, shares)
 }
@@ -305,6 +323,7 @@ async fn update_unknown(bench: &Bench) -> anyhow::Result<()> {
 }
 
 async fn told(bench: &Bench) -> anyhow::Result<()> {
+    bench.needs_controllers(&["cpu", "memory"])?;
     let id = limited(bench, &bench.pod().await?, limits()).await?;
     let resources = async || {
         let told = bench.status(&id).await?.resources.and_then(|resources| resources.linux);

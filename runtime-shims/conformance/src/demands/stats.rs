@@ -90,6 +90,7 @@ async fn stats_of(bench: &Bench, id: &str) -> anyhow::Result<v1::ContainerStats>
 }
 
 async fn container(bench: &Bench) -> anyhow::Result<()> {
+    bench.needs_controllers(&["memory"])?;
     let pod = bench.pod().await?;
     let id = bench.waiting(&pod).await?;
     let counted = async || {
@@ -178,6 +179,7 @@ async fn pod_stats(bench: &Bench, pod: &Pod) -> anyhow::Result<v1::PodSandboxSta
 }
 
 async fn pod(bench: &Bench) -> anyhow::Result<()> {
+    bench.needs_controllers(&["memory", "pids"])?;
     let parent = Parent::make(bench).await?;
     let pod = bench.run_pod(parent.of(bench.pod_config())).await?;
     let id = bench.waiting(&pod).await?;
