@@ -2,7 +2,7 @@
 //!
 //! Must not know: what depends on it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use k8s_openapi::api::core::v1::{NodeFeatures, NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus};
 use pintle_cri::Runtime;
@@ -30,14 +30,14 @@ impl Abilities {
         Ok(answer)
     }
 
-    fn said(&self) -> Said {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn said(&self) -> RwLockReadGuard<'_, Said> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the handler of that name can do; empty is the runtime's default. A runtime that says nothing can nothing.
     pub fn of_handler(&self, name: &str) -> RuntimeHandlerFeatures {
-        let found = self.said().handlers.into_iter().find(|one| one.name == name);
-        found.and_then(|one| one.features).unwrap_or_default()
+        let said = self.said();
+        said.handlers.iter().find(|one| one.name == name).and_then(|one| one.features).unwrap_or_default()
     }
 
     /// Whether pods can have exactly the supplemental groups that they name.
@@ -51,16 +51,16 @@ impl Abilities {
         status.features = said
             .features
             .map(|features| NodeFeatures { supplemental_groups_policy: Some(features.supplemental_groups_policy) });
-        let handler = |one: RuntimeHandler| {
+        let handler = |one: &RuntimeHandler| {
             let features = one.features.unwrap_or_default();
             NodeRuntimeHandler {
-                name: Some(one.name),
+                name: Some(one.name.clone()),
                 features: Some(NodeRuntimeHandlerFeatures {
                     recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
                     user_namespaces: Some(features.user_namespaces),
                 }),
             }
         };
-        status.runtime_handlers = Some(said.handlers.into_iter().map(handler).collect());
+        status.runtime_handlers = Some(said.handlers.iter().map(handler).collect());
     }
 }

@@ -26,6 +26,8 @@ use crate::service::{Images, Service};
 use crate::state::{Container, Entry, Sandbox, Table};
 use crate::{drivers, recover};
 
+const MOUNT_POINTS: &str = "mount-points";
+
 /// What every call works on.
 pub struct Shared {
     pub config: Config,
@@ -89,6 +91,20 @@ impl Shared {
         Ok(launcher.with_systemd(self.config.cgroup_driver == CgroupDriver::Systemd))
     }
 
+    /// Pintle's own OCI runtime, whichever is the default handler's.
+    pub fn own_launcher(&self) -> Launcher {
+        let (argv, root) = (self.config.namespaces.clone(), self.config.state.join("launch"));
+        match &self.sealed {
+            Some(sealed) => Launcher::own(argv, root, sealed.clone()),
+            None => Launcher::new(argv, root),
+        }
+    }
+
+    /// The layer below all images: what every container has something mounted at.
+    pub fn mount_points(&self) -> PathBuf {
+        self.config.root.join(MOUNT_POINTS)
+    }
+
     /// The containers of a sandbox.
     pub fn containers_of(&self, sandbox: &str) -> Vec<Arc<Entry<Container>>> {
         let mut all = self.containers.all();
@@ -121,6 +137,7 @@ impl Runtime {
         for dir in [&config.root, &config.state, &config.state.join("mapped")] {
             std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         }
+        drivers::mounts::make_mount_points(&config.root.join(MOUNT_POINTS))?;
         let hierarchies = Hierarchies::detect(&config.cgroup_root);
         hierarchies.check(config.cgroup_driver)?;
         let open = |name: &str| config.root.join(name);

@@ -43,7 +43,10 @@ pub fn rules(asked: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>> {
         all.push(rule(one)?);
     }
     let harmless = |(major, minor)| Rule { allow: true, kind: Kind::Char, major: Some(major), minor, access: ALL };
-    all.extend(HARMLESS.into_iter().map(harmless));
+    let harmless = HARMLESS.map(harmless);
+    // they come last, and specifications name them too
+    all.retain(|rule| !harmless.contains(rule));
+    all.extend(harmless);
     // whatever stands before a rule for everything never counts
     let last_whole = all.iter().rposition(matches_everything).unwrap_or(0);
     Ok(all.split_off(last_whole))
@@ -132,6 +135,15 @@ mod tests {
         assert_eq!(lines[0].1, "a");
         assert_eq!(lines[1], ("devices.allow", "c 10:229 rw".to_owned()));
         assert!(!lines.iter().any(|(_, line)| line.contains("8:0")));
+    }
+
+    #[test]
+    fn what_is_harmless_is_told_once() {
+        let null = r#"{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"}"#;
+        let asked = asked(&format!(r#"[{null},{{"allow":false,"type":"c","major":1,"minor":3}}]"#));
+        let lines = lines(&rules(&asked).unwrap());
+        let of_null: Vec<&str> = lines.iter().filter(|(_, line)| line == "c 1:3 rwm").map(|(file, _)| *file).collect();
+        assert_eq!(of_null, ["devices.deny", "devices.allow"]);
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub fn write(
         rootfs: snapshot.root.clone(),
         users: UserDatabase { passwd: &passwd, group: &group },
         namespaces: &namespaces(shared, sandbox, &record, &own)?,
-        files: &sandbox::files::of(sandbox, &own),
+        files: &sandbox::files::of(shared, sandbox, &own),
         mounts: &mount_sources(&record.config, image_mounts)?,
         volumes: &volumes,
         devices: &devices(&record.config),
@@ -80,9 +80,9 @@ pub fn mount_label(shared: &Shared, sandbox: &Entry<Sandbox>, entry: &Entry<Cont
 }
 
 /// Gives the pod's files, the image's volumes and the mounts that are to be relabelled the container's label.
-pub fn label_files(sandbox: &Entry<Sandbox>, entry: &Entry<Container>, label: &str) -> Result<()> {
+pub fn label_files(shared: &Shared, sandbox: &Entry<Sandbox>, entry: &Entry<Container>, label: &str) -> Result<()> {
     let own = sandbox_namespaces(&sandbox.now().config)?;
-    let files = sandbox::files::of(sandbox, &own);
+    let files = sandbox::files::of(shared, sandbox, &own);
     let shm = files.shm.filter(|_| own.ipc);
     let mut paths: Vec<PathBuf> = [files.hostname, files.hosts, files.resolv_conf, shm].into_iter().flatten().collect();
     paths.push(entry.dir().join("volumes"));
@@ -144,7 +144,12 @@ fn sub_path(root: &Path, path: &str) -> Result<PathBuf> {
 }
 
 fn mount_sources(config: &v1::ContainerConfig, image_mounts: &[Option<PathBuf>]) -> Result<Vec<MountSource>> {
-    let table = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
+    // a machine full of pods has thousands of mounts; only what shall propagate asks whose peers it has
+    let propagates = config.mounts.iter().any(|mount| mount.propagation() != v1::MountPropagation::PropagationPrivate);
+    let table = match propagates {
+        true => fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?,
+        false => String::new(),
+    };
     let of = |(mount, image): (&v1::Mount, &Option<PathBuf>)| match image {
         Some(path) => Ok(MountSource { path: path.clone(), ..MountSource::default() }),
         None => Ok(sources::mount(&mount.host_path, &table)?),

@@ -78,7 +78,8 @@ async fn make(
     image: &pintle_images::Image,
 ) -> Result<()> {
     shared.images.hold(image.id.as_str(), &entry.id)?;
-    let layers = shared.images.layers(image.id.as_str()).await?;
+    let mut layers = shared.images.layers(image.id.as_str()).await?;
+    layers.push(shared.mount_points());
     let snapshot = Snapshot::of(entry.dir());
     let label = bundle::mount_label(shared, sandbox, entry)?;
     let label = label.as_deref();
@@ -92,7 +93,7 @@ async fn make(
     let volumes = bundle::image_mounts(shared, entry, label).await?;
     let made = bundle::write(shared, sandbox, entry, image, &snapshot, &volumes)?;
     if let Some(label) = label {
-        bundle::label_files(sandbox, entry, label)?;
+        bundle::label_files(shared, sandbox, entry, label)?;
     }
     if !entry.now().log_path.is_empty() {
         make_log_folder(&entry.now().log_path)?;

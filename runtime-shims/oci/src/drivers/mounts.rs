@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -95,6 +96,28 @@ impl Snapshot {
         }
         options
     }
+}
+
+/// Makes the layer that images have below their own: folders and files that something is mounted at in every container.
+/// Where an image lacks one, the kernel would make it in the container's own layer, a dozen changes of the disk for each
+/// container. Whatever an image has there, or has removed, covers it.
+pub fn make_mount_points(dir: &Path) -> anyhow::Result<()> {
+    const FOLDERS: [&str; 5] = ["", "dev", "etc", "proc", "sys"];
+    const FILES: [&str; 3] = ["etc/hostname", "etc/hosts", "etc/resolv.conf"];
+    let made = |path: &Path, mode: u32| {
+        // whatever the umask was
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .with_context(|| format!("making {}", path.display()))
+    };
+    for path in FOLDERS.map(|name| dir.join(name)) {
+        make_dir(&path)?;
+        made(&path, 0o755)?;
+    }
+    for path in FILES.map(|name| dir.join(name)) {
+        fs::File::create(&path).with_context(|| format!("making {}", path.display()))?;
+        made(&path, 0o644)?;
+    }
+    Ok(())
 }
 
 fn make_dir(dir: &Path) -> anyhow::Result<()> {

@@ -1,9 +1,10 @@
-//! The files that all containers of a pod see: names, resolver, shared memory.
+//! The files that all containers of a pod see: names, resolver, shared memory. They end with the machine, and lie where no
+//! disk has to make and forget them.
 //!
 //! Must not know: their containers.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use pintle_bundle::{SandboxFiles, SandboxNamespaces, hostname, resolv_conf};
@@ -17,20 +18,27 @@ use crate::state::{Entry, Sandbox};
 const HOST_SHM: &str = "/dev/shm";
 
 /// Where they are.
-pub fn of(entry: &Entry<Sandbox>, own: &SandboxNamespaces) -> SandboxFiles {
-    let file = |name: &str| Some(entry.dir().join(name));
+pub fn of(shared: &Shared, entry: &Entry<Sandbox>, own: &SandboxNamespaces) -> SandboxFiles {
+    let dir = shared.state_of(&entry.id);
+    let file = |name: &str| Some(dir.join(name));
     SandboxFiles {
         hostname: file("hostname"),
         hosts: file("hosts"),
         resolv_conf: file("resolv.conf"),
-        shm: Some(if own.ipc { entry.dir().join("shm") } else { HOST_SHM.into() }),
+        shm: Some(if own.ipc { shared_memory(shared, &entry.id) } else { HOST_SHM.into() }),
     }
+}
+
+/// Where the shared memory of a pod is that has its own.
+pub fn shared_memory(shared: &Shared, sandbox: &str) -> PathBuf {
+    shared.state_of(sandbox).join("shm")
 }
 
 /// Writes them, and mounts the shared memory of a pod that has its own.
 pub fn make(shared: &Shared, entry: &Entry<Sandbox>, own: &SandboxNamespaces) -> Result<()> {
     let config = &entry.now().config;
-    let dir = entry.dir();
+    let dir = &shared.state_of(&entry.id);
+    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let resolver = match &config.dns_config {
         Some(dns) => resolv_conf(dns)?,
         None => host_text("/etc/resolv.conf")?,
@@ -40,7 +48,7 @@ pub fn make(shared: &Shared, entry: &Entry<Sandbox>, own: &SandboxNamespaces) ->
     write(dir, "hosts", &host_text("/etc/hosts")?)?;
     if own.ipc {
         let root = own.user.as_ref().map_or((0, 0), plan::root_of);
-        mounts::shared_memory(&dir.join("shm"), root)?;
+        mounts::shared_memory(&shared_memory(shared, &entry.id), root)?;
     }
     Ok(())
 }

@@ -12,7 +12,6 @@ use pintle_cri::v1::ContainerEventType as Event;
 
 use super::{files, pause, stop, watch};
 use crate::clock;
-use crate::drivers::launcher::Launcher;
 use crate::drivers::namespaces::{self, Wanted};
 use crate::drivers::selinux;
 use crate::error::{Error, Result};
@@ -108,8 +107,7 @@ async fn make_namespaces(shared: &Arc<Shared>, entry: &Entry<Sandbox>, own: &San
         Wanted { net: own.net, ipc: own.ipc, uts: own.uts.then_some(name), sysctls: sysctls.into_iter().collect() };
     let dir = shared.namespaces_of(&entry.id);
     if let Some(users) = &own.user {
-        let launcher = Launcher::new(shared.config.namespaces.clone(), shared.config.state.join("launch"));
-        return Ok(launcher.namespaces(&dir, &wanted, users).await?);
+        return Ok(shared.own_launcher().namespaces(&dir, &wanted, users).await?);
     }
     let made = tokio::task::spawn_blocking(move || namespaces::pin(&dir, &wanted)).await;
     Ok(made.context("making namespaces")??)

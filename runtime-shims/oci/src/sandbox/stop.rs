@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pintle_cri::v1::ContainerEventType as Event;
 
-use super::pause;
+use super::{files, pause};
 use crate::container;
 use crate::drivers::mounts;
 use crate::error::Result;
@@ -40,7 +40,7 @@ pub async fn take_down(shared: &Arc<Shared>, entry: &Entry<Sandbox>) -> Result<(
     // both to their end, whatever becomes of the other
     let (detached, watchers): (Result<()>, Result<()>) = tokio::join!(detach(shared, entry), watchers);
     detached.and(watchers)?;
-    let (namespaces, shm) = (shared.namespaces_of(&entry.id), entry.dir().join("shm"));
+    let (namespaces, shm) = (shared.namespaces_of(&entry.id), files::shared_memory(shared, &entry.id));
     // each waits for the kernel a little
     let unmounted = tokio::task::spawn_blocking(move || {
         let kinds = ["net", "ipc", "uts", "user", "pid"];
