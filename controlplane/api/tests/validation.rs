@@ -47,6 +47,25 @@ fn a_plain_pod_is_fine() {
 }
 
 #[test]
+fn policies_of_a_pods_security_are_known_ones() {
+    let of = |context: Value| {
+        let containers = json!([{ "name": "c", "image": "i" }]);
+        pod(json!({ "containers": containers, "securityContext": context }))
+    };
+    let fine = json!({ "supplementalGroupsPolicy": "Strict", "seLinuxChangePolicy": "Recursive" });
+    assert_eq!(of(fine), nothing());
+    assert_eq!(
+        of(json!({ "supplementalGroupsPolicy": "All", "seLinuxChangePolicy": "MountOption" })),
+        [
+            "spec.securityContext.supplementalGroupsPolicy: Unsupported value: \"All\": supported values: \"Merge\", \
+             \"Strict\"",
+            "spec.securityContext.seLinuxChangePolicy: Unsupported value: \"MountOption\": supported values: \
+             \"Recursive\"",
+        ]
+    );
+}
+
+#[test]
 fn pods_need_sound_containers() {
     for (container, error) in [
         (json!({ "name": "c" }), "spec.containers[0].image: Required value"),

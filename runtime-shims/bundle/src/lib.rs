@@ -46,6 +46,7 @@ pub use process::exec_process;
 pub use resources::{resources, update};
 pub use sandbox::{SandboxFiles, SandboxInput, sandbox_spec};
 pub use seccomp::{default_profile, localhost_ref};
+pub use selinux::{relabelled, sandbox_level as selinux_level};
 pub use signals::{StopSignal, stop_signal};
 pub use sysctls::sandbox_sysctls;
 pub use users::{Identity, UserDatabase, identity};

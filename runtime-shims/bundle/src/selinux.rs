@@ -2,15 +2,61 @@
 //!
 //! Must not know: the policy that is loaded.
 
-use pintle_cri::v1::SeLinuxOption;
+use std::path::PathBuf;
 
-use crate::{Invalid, Selinux};
+use pintle_cri::v1::{ContainerConfig, PodSandboxConfig, SeLinuxOption};
+
+use crate::{Host, Invalid, SandboxFiles, SandboxNamespaces, Selinux};
+
+/// Categories of a policy with many.
+const CATEGORIES: u16 = 1024;
+/// Levels in use are few beside the half million there are.
+const ATTEMPTS: usize = 1000;
 
 /// Labels of the process and of its mounts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Labels {
     pub process: Option<String>,
     pub mount: Option<String>,
+}
+
+/// The level of a pod's containers that are given none: as the pod asks, or one that no other pod has (`taken`). Empty where
+/// the host has no SELinux.
+pub fn sandbox_level(
+    config: &PodSandboxConfig,
+    host: &Host,
+    random: impl FnMut() -> u16,
+    taken: impl Fn(&str) -> bool,
+) -> String {
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let asked = context.and_then(|context| context.selinux_options.as_ref()).map(|asked| asked.level.as_str());
+    match (&host.selinux, asked) {
+        (None, _) => String::new(),
+        (Some(_), Some(level)) if !level.is_empty() => level.to_owned(),
+        (Some(_), _) => free_level(random, taken),
+    }
+}
+
+/// A level of two categories that nobody has yet: `s0:c12,c345`.
+fn free_level(mut random: impl FnMut() -> u16, taken: impl Fn(&str) -> bool) -> String {
+    let mut level = String::new();
+    for _ in 0..ATTEMPTS {
+        let (one, other) = (random() % CATEGORIES, random() % CATEGORIES);
+        level = format!("s0:c{},c{}", one.min(other), one.max(other));
+        if one != other && !taken(&level) {
+            break;
+        }
+    }
+    level
+}
+
+/// What of the host gets the label of the container's files: the pod's own files, and the mounts that ask for it.
+pub fn relabelled(config: &ContainerConfig, own: &SandboxNamespaces, files: &SandboxFiles) -> Vec<PathBuf> {
+    // the host's shared memory is not the pod's
+    let shm = files.shm.as_ref().filter(|_| own.ipc);
+    let files = [files.hostname.as_ref(), files.hosts.as_ref(), files.resolv_conf.as_ref(), shm];
+    let asked = config.mounts.iter().filter(|mount| mount.selinux_relabel && mount.image.is_none());
+    files.into_iter().flatten().cloned().chain(asked.map(|mount| mount.host_path.clone().into())).collect()
 }
 
 /// The container's options, else its sandbox's, over the host's labels; `level` is that of its pod, which all of its
@@ -34,7 +80,9 @@ pub(crate) fn labels(
         options.level = given.unwrap_or(level).to_owned();
     }
     let Some(host) = host else { return Ok(Labels::default()) };
-    let files = SeLinuxOption { level: options.level.clone(), ..SeLinuxOption::default() };
+    // source: go-selinux's `InitLabels`
+    let (user, level) = (options.user.clone(), options.level.clone());
+    let files = SeLinuxOption { user, level, ..SeLinuxOption::default() };
     let process = Some(replaced(&host.process, &options)).filter(|_| !privileged);
     Ok(Labels { process, mount: Some(replaced(&host.file, &files)) })
 }
@@ -105,6 +153,39 @@ mod tests {
         assert_eq!(labels(Some(&typed), None, "", false, None), Ok(Labels::default()));
         let alone = labels(None, None, "s0:c7,c8", false, Some(&host)).unwrap();
         assert_eq!(alone.process.as_deref(), Some("system_u:system_r:container_t:s0:c7,c8"), "its pod's");
+    }
+
+    #[test]
+    fn a_pod_has_the_level_it_asks_for_or_one_that_is_nobodys() {
+        use pintle_cri::v1::{LinuxPodSandboxConfig, LinuxSandboxSecurityContext};
+        let selinux = Selinux { process: "u:r:t:s0".into(), file: "u:r:f:s0".into() };
+        let host = Host { selinux: Some(selinux), ..Host::default() };
+        let numbers = || {
+            let mut numbers = [7, 7, 9, 3, 1030, 5].into_iter();
+            move || numbers.next().unwrap()
+        };
+        let pod = PodSandboxConfig::default();
+        assert_eq!(sandbox_level(&pod, &host, numbers(), |_| false), "s0:c3,c9", "two categories, in their order");
+        assert_eq!(sandbox_level(&pod, &host, numbers(), |level| level == "s0:c3,c9"), "s0:c5,c6");
+        assert_eq!(sandbox_level(&pod, &Host::default(), numbers(), |_| false), "");
+        let security_context =
+            Some(LinuxSandboxSecurityContext { selinux_options: Some(level("s0:c1")), ..Default::default() });
+        let linux = Some(LinuxPodSandboxConfig { security_context, ..Default::default() });
+        let pod = PodSandboxConfig { linux, ..Default::default() };
+        assert_eq!(sandbox_level(&pod, &host, numbers(), |_| false), "s0:c1");
+    }
+
+    #[test]
+    fn a_pods_files_and_the_mounts_that_ask_are_relabelled() {
+        use pintle_cri::v1::{ImageSpec, Mount};
+        let mount = |path: &str, selinux_relabel| Mount { host_path: path.into(), selinux_relabel, ..Mount::default() };
+        let image = Mount { image: Some(ImageSpec::default()), ..mount("", true) };
+        let config =
+            ContainerConfig { mounts: vec![mount("/a", true), mount("/b", false), image], ..Default::default() };
+        let files = SandboxFiles { hosts: Some("/h".into()), shm: Some("/s".into()), ..SandboxFiles::default() };
+        let of = |ipc| relabelled(&config, &SandboxNamespaces { ipc, ..Default::default() }, &files);
+        assert_eq!(of(true), ["/h", "/s", "/a"].map(PathBuf::from));
+        assert_eq!(of(false), ["/h", "/a"].map(PathBuf::from), "shared memory of the host's");
     }
 
     #[test]

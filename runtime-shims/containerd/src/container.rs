@@ -83,13 +83,15 @@ impl Inner {
         let lease = self.client.lease().await.during("containerd gave no lease")?;
         let layers = image.facts.config.rootfs().diff_ids().len();
         let layers = self.prepare(&lease, id, image.facts.chain_id(layers)).await?;
-        let images = self.mount_images(&lease, id, &mut config).await?;
+        let label = bundle::mount_label(&config, pod, &sandbox.state.selinux_level, &self.host).map_err(invalid)?;
+        let images = self.mount_images(&lease, id, &mut config, label.as_deref()).await?;
         let (shown, mapped) = self.shown(id, self.users(sandbox)?.as_ref(), &config)?;
         let mut disk = Disk { layers, sources: sources(&config, &images)? };
         for (index, place) in mapped {
             disk.sources.iter_mut().skip(index).take(1).for_each(|source| source.path.clone_from(&place));
         }
         let spec = self.spec(id, sandbox, &shown, pod, image, &disk).await?;
+        label.map_or(Ok(()), |label| self.label_files(id, sandbox, &config, &label))?;
         let image_config = image.facts.config.config().as_ref();
         let state = State {
             created_at: now(),
@@ -152,7 +154,7 @@ impl Inner {
             devices: &devices,
             cdi_specs: &cdi_specs,
             seccomp_profile: profile.as_deref(),
-            selinux_level: "",
+            selinux_level: &sandbox.state.selinux_level,
             apparmor: apparmor.as_ref(),
             host: &self.host,
         };
@@ -246,7 +248,7 @@ impl Inner {
 
     async fn launch(&self, record: &ContainerRecord, pipes: Pipes) -> Result<(), Status> {
         let input = !pipes.stdin.is_empty() && !pipes.terminal;
-        let mut mounts = self.mounts(&record.id).await?;
+        let mut mounts = self.labelled_layers(&record.id, &record.spec).await?;
         let users = self.users(&self.get(&record.state.sandbox).await?)?;
         // until the shim and runc have mounted them
         let _mapped = self.map(&record.id, users.as_ref(), &volumes_with_maps(record)?, &mut mounts)?;

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use nix::sys::stat::{major, minor};
 use oci_spec::runtime::{Capability, LinuxDeviceType};
-use pintle_bundle::{AppArmor, CgroupDriver, CgroupVersion, DeviceNode, Host};
+use pintle_bundle::{AppArmor, CgroupDriver, CgroupVersion, DeviceNode, Host, Selinux};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Folders of `/dev` whose nodes are of a container itself.
@@ -31,7 +31,7 @@ pub fn look(cgroup_driver: CgroupDriver) -> Host {
         hugetlb: controller("hugetlb", unified),
         capabilities: capabilities(),
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
-        selinux: None,
+        selinux: selinux(),
         recursive_read_only: mounts_read_only_to_the_bottom(),
         id_mapped_mounts: false,
         least_oom_score_adj: least_oom_score_adj(),
@@ -96,6 +96,10 @@ fn capabilities() -> Vec<Capability> {
 pub fn apparmor() -> anyhow::Result<Option<AppArmor>> {
     let found = pintle_launch::apparmor::profiles()?;
     Ok(found.map(|found| AppArmor { loaded: found.loaded, default: found.default }))
+}
+
+fn selinux() -> Option<Selinux> {
+    pintle_launch::selinux::look().map(|found| Selinux { process: found.process, file: found.file })
 }
 
 /// A process without `CAP_SYS_RESOURCE` cannot go below its own score, nor can what it starts.

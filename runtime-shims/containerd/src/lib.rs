@@ -11,6 +11,7 @@ mod exec;
 mod files;
 mod host;
 mod images;
+mod labels;
 mod metrics;
 mod netns;
 mod record;

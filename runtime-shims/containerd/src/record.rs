@@ -38,6 +38,8 @@ pub struct State {
     pub ips: Vec<String>,
     /// `None` on the host's network.
     pub netns: Option<PathBuf>,
+    /// SELinux' level of a sandbox's containers that are given none; empty where the host has no SELinux.
+    pub selinux_level: String,
     /// Of a container.
     pub sandbox: String,
     /// The image's id, `sha256:…`.

@@ -54,7 +54,8 @@ impl Inner {
         let metadata = metadata.ok_or_else(|| Status::invalid_argument("the sandbox has no metadata.name and uid"))?;
         let _reserved = self.reserve(&metadata).await?;
         let id = new_id();
-        let state = State { created_at: now(), runtime_handler: handler, ..State::default() };
+        let selinux_level = self.selinux_level(&config).await?;
+        let state = State { created_at: now(), runtime_handler: handler, selinux_level, ..State::default() };
         match self.make_sandbox(&id, &config, state).await {
             Ok(()) => Ok(id),
             Err(status) => {
@@ -101,8 +102,9 @@ impl Inner {
         }
         self.config.make_sandbox_files(id, config, &self.host).map_err(internal)?;
         self.create_sandbox(id, config, &state).await?;
-        let mut mounts = self.mounts(id).await?;
-        let users = self.users(&self.get(id).await?)?;
+        let sandbox: SandboxRecord = self.get(id).await?;
+        let mut mounts = self.labelled_layers(id, &sandbox.spec).await?;
+        let users = self.users(&sandbox)?;
         // until the shim has mounted them
         let _mapped = self.map(id, users.as_ref(), &[], &mut mounts)?;
         self.create_task(id, mounts, Pipes::default()).await?;
@@ -131,7 +133,7 @@ impl Inner {
             files: &self.config.sandbox_files(id, config),
             sysctls_set: false,
             seccomp_profile: profile.as_deref(),
-            selinux_level: "",
+            selinux_level: &state.selinux_level,
             host: &self.host,
         });
         let spec = spec_any(&spec.map_err(invalid)?)?;

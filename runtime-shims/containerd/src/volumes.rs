@@ -15,7 +15,7 @@ use tonic::Status;
 
 use crate::client::{During, Lease, internal};
 use crate::snapshots::open_inside;
-use crate::{Inner, netns};
+use crate::{Inner, labels, netns};
 
 const FOLDER: &str = "image-";
 
@@ -26,6 +26,7 @@ impl Inner {
         lease: &Lease,
         id: &str,
         config: &mut ContainerConfig,
+        label: Option<&str>,
     ) -> Result<Vec<Option<PathBuf>>, Status> {
         let mut roots = Vec::new();
         for (index, mount) in config.mounts.iter_mut().enumerate() {
@@ -38,7 +39,8 @@ impl Inner {
                 .ok_or_else(|| Status::not_found(format!("failed to resolve image {:?}: not found", named.image)))?;
             self.unpack(&image.facts).await?;
             let chain = image.facts.chain_id(image.facts.config.rootfs().diff_ids().len());
-            let mounts = self.view(lease, format!("{id}-{FOLDER}{index}"), chain).await?;
+            let mut mounts = self.view(lease, format!("{id}-{FOLDER}{index}"), chain).await?;
+            label.into_iter().try_for_each(|label| labels::of_layers(&mut mounts, label)).map_err(internal)?;
             let dir = self.config.container_root(id).join(format!("{FOLDER}{index}"));
             mount_layers(&mounts, &dir).map_err(internal).during("mounting an image")?;
             named.image_ref.clone_from(&image.facts.id);

@@ -19,6 +19,7 @@ mod process;
 mod report;
 mod rootfs;
 mod sealed;
+pub mod selinux;
 mod state;
 mod sys;
 

@@ -8,6 +8,7 @@ use pintle_cri::v1::SupplementalGroupsPolicy as Policy;
 use pintle_cri::v1::security_profile::ProfileType;
 
 use super::demand;
+use super::mounts::of;
 use crate::bench::{Bench, status_line};
 use crate::demand::{Demand, Skip, equal};
 
@@ -344,8 +345,7 @@ async fn read_only_root_volumes(bench: &Bench) -> anyhow::Result<()> {
     std::fs::create_dir_all(&dir)?;
     let pod = bench.pod().await?;
     let mut config = bench.secured(&pod, &["wait"], |it| it.readonly_rootfs = true);
-    let host_path = dir.display().to_string();
-    config.mounts = vec![v1::Mount { container_path: "/mnt/it".into(), host_path, ..Default::default() }];
+    config.mounts = vec![of(&dir, "/mnt/it")];
     let id = bench.ready(&pod, config).await?;
     bench.complained(&id, &["write", "/tmp/it", "x"]).await?;
     for path in ["/mnt/it/out", "/dev/shm/out"] {

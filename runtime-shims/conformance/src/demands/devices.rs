@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use pintle_cri::v1;
 
 use super::demand;
+use super::labels::for_all_containers;
 use crate::bench::Bench;
 use crate::demand::{Demand, Skip, equal};
 
@@ -173,6 +174,7 @@ async fn cdi(bench: &Bench) -> anyhow::Result<()> {
     bench.needs_modern("CDI_devices")?;
     let mounted = bench.dir()?.join("of-cdi");
     std::fs::write(&mounted, "a library")?;
+    for_all_containers(&mounted)?;
     let _kept = Specification::write(bench, &mounted)?;
     let pod = bench.pod().await?;
     let mut config = bench.container(&pod, &["wait"]);

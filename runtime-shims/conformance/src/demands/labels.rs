@@ -69,6 +69,18 @@ pub const DEMANDS: &[Demand] = &[
         "runtime.v1 Mount.selinux_relabel",
         selinux_relabel
     ),
+    demand!(
+        "security/selinux-denies",
+        "where labels are enforced, a container reads neither what of the host was not relabelled nor another pod's",
+        "runtime.v1 Mount.selinux_relabel; LinuxContainerSecurityContext.selinux_options",
+        selinux_denies
+    ),
+    demand!(
+        "security/selinux-privileged",
+        "a privileged container's processes have not the label that confines others",
+        "runtime.v1 LinuxContainerSecurityContext.privileged",
+        selinux_privileged
+    ),
 ];
 
 const LABEL: &[&str] = &["cat", "/proc/1/attr/current"];
@@ -196,8 +208,12 @@ async fn apparmor_missing(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
+pub fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
+
 fn needs_selinux() -> anyhow::Result<()> {
-    if Path::new("/sys/fs/selinux/enforce").exists() {
+    if has_selinux() {
         return Ok(());
     }
     Err(Skip("the kernel has no SELinux".into()).into())
@@ -206,27 +222,36 @@ fn needs_selinux() -> anyhow::Result<()> {
 /// The host's policy knows the label that it names for containers' processes.
 fn needs_contexts() -> anyhow::Result<()> {
     needs_selinux()?;
-    let policies = std::fs::read_dir("/etc/selinux").into_iter().flatten().flatten();
-    let own = policies.map(|policy| policy.path().join("contexts/lxc_contexts"));
-    let mut files = own.chain(["/usr/share/containers/selinux/contexts".into()]);
-    if files.any(|file| std::fs::read_to_string(file).is_ok_and(|text| is_known(&text))) {
+    if contexts().any(|text| is_known(&text)) {
         return Ok(());
     }
     Err(Skip("the host's SELinux policy does not know containers' labels".into()).into())
 }
 
+/// Texts of what policies name for containers.
+fn contexts() -> impl Iterator<Item = String> {
+    let policies = std::fs::read_dir("/etc/selinux").into_iter().flatten().flatten();
+    let own = policies.map(|policy| policy.path().join("contexts/lxc_contexts"));
+    let files = own.chain(["/usr/share/containers/selinux/contexts".into()]);
+    files.filter_map(|file| std::fs::read_to_string(file).ok())
+}
+
 fn is_known(contexts: &str) -> bool {
-    let mut pairs = contexts.lines().filter_map(|line| line.split_once('='));
-    let label = pairs.find(|(name, _)| name.trim() == "process").map(|(_, label)| label.trim().trim_matches('"'));
     let check = || std::fs::OpenOptions::new().write(true).open("/sys/fs/selinux/context");
-    label.is_some_and(|label| check().and_then(|mut file| file.write_all(label.as_bytes())).is_ok())
+    value(contexts, "process")
+        .is_some_and(|label| check().and_then(|mut file| file.write_all(label.as_bytes())).is_ok())
+}
+
+fn value(contexts: &str, key: &str) -> Option<String> {
+    let mut pairs = contexts.lines().filter_map(|line| line.split_once('='));
+    pairs.find(|(name, _)| name.trim() == key).map(|(_, label)| label.trim().trim_matches('"').to_owned())
 }
 
 fn options(level: &str) -> Option<v1::SeLinuxOption> {
     Some(v1::SeLinuxOption { level: level.to_owned(), ..Default::default() })
 }
 
-/// A label without its categories' order of magnitude: the fourth part.
+/// A label's fourth part.
 fn level(label: &str) -> &str {
     label.trim_end_matches('\0').splitn(4, ':').nth(3).unwrap_or_default()
 }
@@ -255,25 +280,87 @@ async fn selinux_pod(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A folder of this test's with a file in it, mounted at its name below `/mnt`.
+fn volume(bench: &Bench, name: &str, selinux_relabel: bool) -> anyhow::Result<v1::Mount> {
+    let host = bench.dir()?.join(name);
+    std::fs::create_dir_all(&host)?;
+    std::fs::write(host.join("file"), "x")?;
+    let (container_path, host_path) = (format!("/mnt/{name}"), host.display().to_string());
+    Ok(v1::Mount { container_path, host_path, selinux_relabel, ..Default::default() })
+}
+
 async fn selinux_relabel(bench: &Bench) -> anyhow::Result<()> {
     needs_contexts()?;
     let dir = bench.dir()?;
-    let mount = |name: &str, selinux_relabel| -> anyhow::Result<v1::Mount> {
-        let host = dir.join(name);
-        std::fs::create_dir_all(&host)?;
-        std::fs::write(host.join("file"), "x")?;
-        let (container_path, host_path) = (format!("/mnt/{name}"), host.display().to_string());
-        Ok(v1::Mount { container_path, host_path, selinux_relabel, ..Default::default() })
-    };
     let pod = bench.pod().await?;
     let mut config = bench.secured(&pod, &["wait"], |it| it.selinux_options = options("s0:c100,c200"));
-    config.mounts = vec![mount("relabelled", true)?, mount("kept", false)?];
+    config.mounts = vec![volume(bench, "relabelled", true)?, volume(bench, "kept", false)?];
     let before = label_of(&dir.join("kept/file"))?;
     let id = bench.ready(&pod, config).await?;
     let label = label_of(&dir.join("relabelled/file"))?;
     equal("the level of a file that is relabelled", level(&label), "s0:c100,c200")?;
     equal("the label of a file that is not", label_of(&dir.join("kept/file"))?, before)?;
     bench.said(&id, &["cat", "/mnt/relabelled/file"]).await.map(drop).context("a file that is relabelled")
+}
+
+async fn selinux_denies(bench: &Bench) -> anyhow::Result<()> {
+    needs_contexts()?;
+    let enforced = std::fs::read_to_string("/sys/fs/selinux/enforce").unwrap_or_default();
+    if enforced.trim() != "1" {
+        return Err(Skip("SELinux is permissive".into()).into());
+    }
+    let (own, hosts) = (volume(bench, "relabelled", true)?, volume(bench, "kept", false)?);
+    let others = v1::Mount { selinux_relabel: false, ..own.clone() };
+    let first = mounting(bench, vec![own, hosts]).await?;
+    bench.said(&first, &["cat", "/mnt/relabelled/file"]).await?;
+    denied(bench, &first, "/mnt/kept/file").await?;
+    let second = mounting(bench, vec![others]).await?;
+    denied(bench, &second, "/mnt/relabelled/file").await
+}
+
+/// A container in a pod of its own.
+async fn mounting(bench: &Bench, mounts: Vec<v1::Mount>) -> anyhow::Result<String> {
+    let pod = bench.pod().await?;
+    bench.ready(&pod, v1::ContainerConfig { mounts, ..bench.container(&pod, &["wait"]) }).await
+}
+
+async fn denied(bench: &Bench, id: &str, path: &str) -> anyhow::Result<()> {
+    let complaint = bench.complained(id, &["cat", path]).await.context(path.to_owned())?;
+    ensure!(complaint.contains("os error 13)"), "{path}: {complaint}");
+    Ok(())
+}
+
+async fn selinux_privileged(bench: &Bench) -> anyhow::Result<()> {
+    needs_contexts()?;
+    let id = running(bench, |_| {}).await?;
+    let confined = bench.said(&id, LABEL).await?;
+    let mut config = bench.pod_config();
+    if let Some(context) = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut()) {
+        context.privileged = true;
+    }
+    let pod = bench.run_pod(config).await?;
+    let id = bench.ready(&pod, bench.secured(&pod, &["wait"], |it| it.privileged = true)).await?;
+    for words in [LABEL, OWN_LABEL] {
+        let found = bench.said(&id, words).await?;
+        ensure!(kind(&found) != kind(&confined), "the label is {found:?}");
+    }
+    Ok(())
+}
+
+/// A label's third part: its type.
+fn kind(label: &str) -> &str {
+    label.split(':').nth(2).unwrap_or_default()
+}
+
+/// Gives a file of the host a label that every container may read, as the vendor of a device does with what its
+/// specification mounts: nobody asks a runtime to relabel that. Nothing where the host has no labels for containers.
+pub fn for_all_containers(path: &Path) -> anyhow::Result<()> {
+    let Some(label) = contexts().find_map(|text| is_known(&text).then(|| value(&text, "file")).flatten()) else {
+        return Ok(());
+    };
+    let done = Command::new("chcon").arg(label).arg(path).output().context("chcon")?;
+    ensure!(done.status.success(), "chcon: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
 }
 
 fn label_of(path: &Path) -> anyhow::Result<String> {

@@ -10,6 +10,7 @@ use pintle_cri::v1;
 use pintle_cri::v1::MountPropagation as Propagation;
 
 use super::demand;
+use super::labels::has_selinux;
 use crate::bench::{Bench, Pod};
 use crate::demand::{Demand, equal, image};
 use crate::images::LAYERED;
@@ -136,9 +137,11 @@ fn volume(bench: &Bench, name: &str) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-fn of(host_path: &Path, container_path: &str) -> v1::Mount {
+/// As a kubelet asks for a volume of its own: to be relabelled where the host has SELinux.
+pub fn of(host_path: &Path, container_path: &str) -> v1::Mount {
     let host_path = host_path.display().to_string();
-    v1::Mount { container_path: container_path.into(), host_path, ..Default::default() }
+    let selinux_relabel = has_selinux();
+    v1::Mount { container_path: container_path.into(), host_path, selinux_relabel, ..Default::default() }
 }
 
 async fn with(bench: &Bench, mounts: Vec<v1::Mount>) -> anyhow::Result<String> {

@@ -15,12 +15,10 @@ use super::devices;
 use super::options::{self, Options};
 use crate::cgroup::{Cgroup, plan::Version};
 use crate::pin::{Range, write_map};
+use crate::selinux;
 use crate::sys::clone::{Birth, spawn};
 use crate::sys::mount::{self, Change, IDMAP};
 use crate::sys::pipe::Talk;
-
-/// There where the kernel has SELinux.
-const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// What one mount of the specification takes.
 #[derive(Debug)]
@@ -78,7 +76,7 @@ pub fn prepare(
     let private = Change { propagation: libc::MS_PRIVATE, ..Change::default() };
     mount::change(root.as_fd(), true, private).context("cannot make the root private")?;
     let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
-    let label = label.filter(|label| !label.is_empty() && Path::new(SELINUX).exists());
+    let label = label.filter(|label| !label.is_empty() && selinux::is_enabled());
     let mut mounts = Vec::new();
     for one in spec.mounts().iter().flatten() {
         let prepared = prepare_one(one, bundle, users, cgroup).map(|prepared| prepared.labelled(label));

@@ -10,14 +10,14 @@ use anyhow::Context as _;
 use oci_spec::runtime::Spec;
 use pintle_bundle::{
     AppArmor, ContainerInput, DeviceNode, MountSource, NamespacePaths, SandboxNamespaces, UserDatabase, Volume,
-    cdi_devices, container_spec, image_volumes, sandbox_namespaces,
+    cdi_devices, container_spec, image_volumes, relabelled, sandbox_namespaces,
 };
 use pintle_cri::v1;
 use pintle_cri::v1::NamespaceMode;
 use serde::Serialize;
 
 use crate::drivers::mounts::Snapshot;
-use crate::drivers::{inside, selinux, sources};
+use crate::drivers::{inside, sources};
 use crate::error::{Error, Result};
 use crate::plan::lifecycle;
 use crate::runtime::Shared;
@@ -82,13 +82,9 @@ pub fn mount_label(shared: &Shared, sandbox: &Entry<Sandbox>, entry: &Entry<Cont
 /// Gives the pod's files, the image's volumes and the mounts that are to be relabelled the container's label.
 pub fn label_files(shared: &Shared, sandbox: &Entry<Sandbox>, entry: &Entry<Container>, label: &str) -> Result<()> {
     let own = sandbox_namespaces(&sandbox.now().config)?;
-    let files = sandbox::files::of(shared, sandbox, &own);
-    let shm = files.shm.filter(|_| own.ipc);
-    let mut paths: Vec<PathBuf> = [files.hostname, files.hosts, files.resolv_conf, shm].into_iter().flatten().collect();
+    let mut paths = relabelled(&entry.now().config, &own, &sandbox::files::of(shared, sandbox, &own));
     paths.push(entry.dir().join("volumes"));
-    let mounts = entry.now().config.mounts.clone();
-    paths.extend(mounts.into_iter().filter(|mount| mount.selinux_relabel).map(|mount| mount.host_path.into()));
-    paths.iter().try_for_each(|path| selinux::relabel(path, label))?;
+    paths.iter().try_for_each(|path| pintle_launch::selinux::relabel(path, label))?;
     Ok(())
 }
 

@@ -6,11 +6,11 @@ use std::fs;
 use std::path::Path;
 
 use oci_spec::runtime::{Capability, LinuxDeviceType, PosixRlimit};
-use pintle_bundle::{CgroupVersion, DeviceNode, Host};
+use pintle_bundle::{CgroupVersion, DeviceNode, Host, Selinux};
 use pintle_cri::CgroupDriver;
 
 use super::cgroups::Hierarchies;
-use super::{selinux, sources};
+use super::sources;
 
 /// By their number in the kernel's masks.
 const CAPABILITIES: [Capability; 41] = {
@@ -72,7 +72,7 @@ pub fn look(hierarchies: &Hierarchies, cgroup_driver: CgroupDriver) -> Host {
         hugetlb: has_controller(hierarchies, "hugetlb"),
         capabilities,
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
-        selinux: selinux::look(),
+        selinux: selinux(),
         recursive_read_only: true,
         id_mapped_mounts: true,
         least_oom_score_adj: (!may_lower).then(own_oom_score_adj),
@@ -91,6 +91,10 @@ fn capabilities(status: &str) -> Vec<Capability> {
     };
     let held = mask("CapBnd:") & mask("CapEff:");
     CAPABILITIES.iter().enumerate().filter(|(number, _)| held >> number & 1 == 1).map(|(_, one)| *one).collect()
+}
+
+fn selinux() -> Option<Selinux> {
+    pintle_launch::selinux::look().map(|found| Selinux { process: found.process, file: found.file })
 }
 
 fn own_oom_score_adj() -> i32 {

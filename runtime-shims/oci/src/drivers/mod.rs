@@ -12,5 +12,4 @@ pub mod monitors;
 pub mod mounts;
 pub mod namespaces;
 pub mod processes;
-pub mod selinux;
 pub mod sources;

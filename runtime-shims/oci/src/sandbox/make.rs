@@ -13,7 +13,6 @@ use pintle_cri::v1::ContainerEventType as Event;
 use super::{files, pause, stop, watch};
 use crate::clock;
 use crate::drivers::namespaces::{self, Wanted};
-use crate::drivers::selinux;
 use crate::error::{Error, Result};
 use crate::runtime::Shared;
 use crate::state::{Entry, Sandbox, VERSION};
@@ -36,7 +35,9 @@ pub async fn run(shared: &Arc<Shared>, request: v1::RunPodSandboxRequest) -> Res
     let id = crate::plan::id(rand::random());
     // its containers' cgroups will be there
     cgroup_dir(config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent), &id, &shared.host)?;
-    let selinux_level = selinux_level(shared, &config);
+    let pods = shared.sandboxes.all();
+    let taken = |level: &str| pods.iter().any(|pod| pod.now().selinux_level == level);
+    let selinux_level = pintle_bundle::selinux_level(&config, &shared.host, rand::random, taken);
     let entry = shared.sandboxes.add(Sandbox {
         version: VERSION,
         selinux_level,
@@ -56,21 +57,6 @@ pub async fn run(shared: &Arc<Shared>, request: v1::RunPodSandboxRequest) -> Res
     shared.events.of_sandbox(Event::ContainerCreatedEvent, &record, &shared.containers);
     shared.events.of_sandbox(Event::ContainerStartedEvent, &record, &shared.containers);
     Ok(entry.id.clone())
-}
-
-/// As asked, or one that no other pod has.
-fn selinux_level(shared: &Shared, config: &v1::PodSandboxConfig) -> String {
-    if shared.host.selinux.is_none() {
-        return String::new();
-    }
-    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
-    match context.and_then(|context| context.selinux_options.as_ref()).map(|asked| &asked.level) {
-        Some(level) if !level.is_empty() => level.clone(),
-        _ => {
-            let pods = shared.sandboxes.all();
-            selinux::level(|level| pods.iter().any(|pod| pod.now().selinux_level == level))
-        }
-    }
 }
 
 async fn make(

@@ -16,7 +16,7 @@ use pintle_cri::v1::PodSandboxConfig;
 use pintle_monitor::Monitor;
 
 use crate::container::bundle::write_json;
-use crate::drivers::{monitors, mounts, namespaces, selinux, sources};
+use crate::drivers::{monitors, mounts, namespaces, sources};
 use crate::error::Result;
 use crate::runtime::Shared;
 use crate::state::{Entry, Sandbox};
@@ -99,7 +99,7 @@ fn rootfs(shared: &Shared) -> Result<PathBuf> {
 
 /// As a file that every pod may read, whatever its categories.
 fn label(shared: &Shared, path: &Path) -> anyhow::Result<()> {
-    shared.host.selinux.as_ref().map_or(Ok(()), |labels| selinux::relabel(path, &labels.file))
+    shared.host.selinux.as_ref().map_or(Ok(()), |labels| pintle_launch::selinux::relabel(path, &labels.file))
 }
 
 /// Ends it; none is no error.

@@ -148,6 +148,13 @@ fn security_context(context: &core::PodSecurityContext, spec: &core::PodSpec, pa
     if let Some(policy) = &context.fs_group_change_policy {
         one_of(policy, &["Always", "OnRootMismatch"], &path.child("fsGroupChangePolicy"), errors);
     }
+    if let Some(policy) = &context.supplemental_groups_policy {
+        one_of(policy, &["Merge", "Strict"], &path.child("supplementalGroupsPolicy"), errors);
+    }
+    // the other is of the feature gate SELinuxMount, which is off in 1.36
+    if let Some(policy) = &context.se_linux_change_policy {
+        one_of(policy, &["Recursive"], &path.child("seLinuxChangePolicy"), errors);
+    }
     sysctls(context.sysctls.as_deref().unwrap_or_default(), spec, &path.child("sysctls"), errors);
 }
 

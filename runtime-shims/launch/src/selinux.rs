@@ -11,16 +11,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use nix::libc;
-use pintle_bundle::Selinux;
 
+const ENFORCE: &str = "/sys/fs/selinux/enforce";
 const POLICIES: &str = "/etc/selinux";
 /// Of the package container-selinux; before the policy's own.
 const CONTEXTS: &str = "/usr/share/containers/selinux/contexts";
-/// Categories of a policy with many.
-const CATEGORIES: u16 = 1024;
-/// Levels in use are few beside the half million there are.
-const ATTEMPTS: usize = 1000;
-
 /// Nothing that belongs to the whole host gets a container's label. Source: go-selinux's `chcon`.
 const NEVER: [&str; 24] = [
     "/",
@@ -49,17 +44,31 @@ const NEVER: [&str; 24] = [
     "/var/log",
 ];
 
+/// What the policy gives containers: labels, `user:role:type:level`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contexts {
+    /// Of their processes.
+    pub process: String,
+    /// Of their files.
+    pub file: String,
+}
+
+/// Whether the kernel has SELinux and a policy.
+pub fn is_enabled() -> bool {
+    Path::new(ENFORCE).exists()
+}
+
 /// The labels of containers, where the kernel has SELinux and the policy it has loaded knows them: Debian's names labels of
 /// a module that it does not install.
-pub fn look() -> Option<Selinux> {
-    if !Path::new("/sys/fs/selinux/enforce").exists() {
+pub fn look() -> Option<Contexts> {
+    if !is_enabled() {
         return None;
     }
     let config = fs::read_to_string(Path::new(POLICIES).join("config")).unwrap_or_default();
     let policy = value(&config, "SELINUXTYPE")?;
     let own: PathBuf = [POLICIES, &policy, "contexts/lxc_contexts"].iter().collect();
     let text = fs::read_to_string(CONTEXTS).or_else(|_| fs::read_to_string(own)).ok()?;
-    let labels = Selinux { process: value(&text, "process")?, file: value(&text, "file")? };
+    let labels = Contexts { process: value(&text, "process")?, file: value(&text, "file")? };
     let unknown = [&labels.process, &labels.file].into_iter().find(|label| !is_known(label));
     if let Some(label) = unknown {
         tracing::warn!(label, "SELinux' policy does not know the label that it names for containers: they get none");
@@ -79,19 +88,6 @@ fn value(text: &str, key: &str) -> Option<String> {
     let lines = text.lines().filter_map(|line| line.split_once('='));
     let found = lines.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().trim_matches('"'));
     found.map(str::to_owned).find(|value| !value.is_empty())
-}
-
-/// A level of two categories that nobody has yet: `s0:c12,c345`.
-pub fn level(taken: impl Fn(&str) -> bool) -> String {
-    let mut level = String::new();
-    for _ in 0..ATTEMPTS {
-        let (one, other) = (rand::random::<u16>() % CATEGORIES, rand::random::<u16>() % CATEGORIES);
-        level = format!("s0:c{},c{}", one.min(other), one.max(other));
-        if one != other && !taken(&level) {
-            break;
-        }
-    }
-    level
 }
 
 /// Gives a file, or a folder with everything in it, a label. Links are labelled themselves and not followed; what goes
@@ -141,14 +137,6 @@ mod tests {
         assert_eq!(value(text, "process").as_deref(), Some("system_u:system_r:container_t:s0"));
         assert_eq!((value(text, "file").as_deref(), value(text, "content")), (Some("f"), None));
         assert_eq!(value("SELINUX=permissive\nSELINUXTYPE=default\n", "SELINUXTYPE").as_deref(), Some("default"));
-    }
-
-    #[test]
-    fn a_level_has_two_categories_in_order_and_is_nobodys() {
-        let first = level(|_| false);
-        let (low, high) = first.strip_prefix("s0:c").unwrap().split_once(",c").unwrap();
-        assert!(low.parse::<u16>().unwrap() < high.parse().unwrap(), "{first}");
-        assert_ne!(level(|level| level == first), first);
     }
 
     #[test]
