@@ -114,8 +114,13 @@ pub fn pin(wanted: &Namespaces) -> Result<()> {
     ensure!(!kinds.is_empty(), "no namespace asked for: --net, --ipc, --uts or --user-map");
     fs::create_dir_all(&wanted.pin).with_context(|| format!("cannot make {}", wanted.pin.display()))?;
     let (mut here, there) = Talk::pair().context("cannot make a pair of sockets")?;
-    let flags = kinds.iter().fold(0, |flags, (_, flag)| flags | *flag as u64);
-    let child = spawn(Birth { flags, cgroup: None }, || child(wanted, there)).context("cannot make the namespaces")?;
+    let all = kinds.iter().fold(0, |flags, (_, flag)| flags | flag);
+    // with users of their own it makes the others once it is root among them: what is in a namespace from its beginning,
+    // as the folder of message queues is, belongs to who made it
+    let (first, later) =
+        if all & libc::CLONE_NEWUSER != 0 { (libc::CLONE_NEWUSER, all & !libc::CLONE_NEWUSER) } else { (all, 0) };
+    let birth = Birth { flags: first as u64, cgroup: None };
+    let child = spawn(birth, || child(wanted, later, there)).context("cannot make the namespaces")?;
     let done = prepare(wanted, &child, &mut here).and_then(|()| pin_all(&kinds, child.pid, &wanted.pin));
     child.end();
     done
@@ -149,9 +154,9 @@ pub fn write_map(pid: Pid, file: &str, ranges: &[Range]) -> Result<()> {
 }
 
 /// The child: what only a member of the namespaces can set. Ends when its parent kills it.
-fn child(wanted: &Namespaces, mut talk: Talk) -> i32 {
+fn child(wanted: &Namespaces, namespaces: libc::c_int, mut talk: Talk) -> i32 {
     talk.leave_other();
-    let done = talk.wait().and_then(|()| set_up(wanted));
+    let done = talk.wait().and_then(|()| set_up(wanted, namespaces));
     match done {
         Ok(()) => {
             let _ = talk.fine();
@@ -165,12 +170,14 @@ fn child(wanted: &Namespaces, mut talk: Talk) -> i32 {
     }
 }
 
-fn set_up(wanted: &Namespaces) -> Result<()> {
+fn set_up(wanted: &Namespaces, namespaces: libc::c_int) -> Result<()> {
     if !wanted.user_map.is_empty() {
         // parameters of an IPC namespace belong to the root of its user namespace
         let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
         setresgid(group, group, group).context("the group map has no group 0")?;
         setresuid(user, user, user).context("the user map has no user 0")?;
+        // SAFETY: takes a number.
+        check(unsafe { libc::unshare(namespaces) }.into()).context("cannot make the namespaces of these users")?;
     }
     if let Some(hostname) = &wanted.uts {
         sethostname(hostname).with_context(|| format!("cannot set the hostname {hostname:?}"))?;
