@@ -89,6 +89,8 @@ fn a_user_namespace_owns_the_others() {
     );
     let words: Vec<&str> = seen.split_whitespace().collect();
     assert_eq!(words, ["0", "70000", "65536", "0", "80000", "65536", "may"]);
+    let of_queues = "unshare --mount sh -c 'mount -t mqueue none /mnt && stat --format %u:%g /mnt'";
+    assert_eq!(inside(&pin, &["user", "ipc"], of_queues), "0:0", "the folder of message queues is not its root's");
     unpin(&pin);
 }
 

@@ -31,12 +31,6 @@ pub const DEMANDS: &[Demand] = &[
         owns_image
     ),
     demand!(
-        "users/owns-mqueue",
-        "the pod's folder of message queues belongs to its root, who can change it",
-        "runtime.v1 UserNamespace.uids, gids; mq_overview(7)",
-        owns_mqueue
-    ),
-    demand!(
         "users/volume",
         "a volume with ID maps belongs to the pod's root; what it writes belongs to the host's user",
         "runtime.v1 Mount.uidMappings, gidMappings",
@@ -107,14 +101,6 @@ async fn owns_image(bench: &Bench) -> anyhow::Result<()> {
     let id = bench.waiting(&pod).await?;
     equal("the program's owner", bench.said(&id, &["stat", "/program"]).await?, "0 0 755 file")?;
     bench.said(&id, &["write", "/etc/passwd", "x"]).await.map(drop)
-}
-
-async fn owns_mqueue(bench: &Bench) -> anyhow::Result<()> {
-    let pod = pod(bench, maps()).await?;
-    let id = bench.waiting(&pod).await?;
-    let found = bench.said(&id, &["stat", "/dev/mqueue"]).await?;
-    ensure!(found.starts_with("0 0 "), "it is of {found}");
-    Ok(())
 }
 
 async fn volume(bench: &Bench) -> anyhow::Result<()> {
