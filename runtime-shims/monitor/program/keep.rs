@@ -33,8 +33,7 @@ impl Monitor {
             streams,
             pid_file: Vec::new(),
             exit_file: None,
-            memory_events: None,
-            killed_before: 0,
+            memory: None,
             // How it ends is told by whoever runs it.
             forgotten: true,
             terminal: None,

@@ -11,6 +11,7 @@ use crate::console::Console;
 use crate::exits;
 use crate::lines::Lines;
 use crate::log::Log;
+use crate::memory::Memory;
 use crate::monitor::Monitor;
 use crate::process::{Process, Stage, Starting, Terminal};
 use crate::protocol::{Body, CONSOLE_SOCKET, Kind, Refusal, Run, Stdio, Streams as Wanted};
@@ -73,8 +74,7 @@ impl Monitor {
             streams,
             pid_file: run.pid_file,
             exit_file: run.exit_file,
-            memory_events: run.memory_events,
-            killed_before: 0,
+            memory: run.memory_events.map(Memory::of),
             forgotten: false,
             terminal,
         });
@@ -150,7 +150,7 @@ impl Monitor {
             process.use_terminal(terminal, serial).map_err(system("use the terminal of", process.id.as_bytes()))?;
         }
         process.stage = Stage::Running { pid };
-        process.killed_before = process.memory_events.as_deref().map_or(0, exits::killed_above);
+        process.memory.iter_mut().for_each(Memory::begin);
         if let Some(stray) = early {
             process.exited(pid, stray.code, stray.at_ns, now_ms());
         }

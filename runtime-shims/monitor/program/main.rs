@@ -16,6 +16,7 @@ mod keep;
 mod launch;
 mod lines;
 mod log;
+mod memory;
 mod monitor;
 mod process;
 #[path = "../src/protocol/mod.rs"]

@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::console::Console;
-use crate::exits;
 use crate::lines::Lines;
+use crate::memory::Memory;
 use crate::protocol::{Exit, State, Status};
 use crate::streams::{Output, Scratch, Stdin, Streams};
 use crate::sys::{Errno, Fd, Result};
@@ -25,9 +25,7 @@ pub struct Process {
     pub streams: Streams,
     pub pid_file: Vec<u8>,
     pub exit_file: Option<Vec<u8>>,
-    pub memory_events: Option<Vec<u8>>,
-    /// What the cgroup above had counted when it began.
-    pub killed_before: u32,
+    pub memory: Option<Memory>,
     /// Nobody wants to know of it once its exit has been told.
     pub forgotten: bool,
     /// Its standard streams are a terminal.
@@ -168,8 +166,7 @@ impl Process {
     }
 
     pub fn exited(&mut self, pid: u32, code: u32, at_ns: u64, now_ms: u64) {
-        let before = self.killed_before;
-        let oom = self.memory_events.as_deref().is_some_and(|path| exits::ended_for_memory(path, code, before));
+        let oom = self.memory.as_ref().is_some_and(|memory| memory.killed(code));
         let exit = Exit { code, at_ns, oom };
         let save_ms = self.exit_file.is_some().then_some(now_ms);
         self.stage = Stage::Exited(Exited { pid, exit, told_ms: now_ms + DRAIN_MS, told: false, save_ms });

@@ -20,8 +20,23 @@ use crate::error::{Error, io};
 /// The program, static and at fixed addresses; see `program/main.rs`.
 pub const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/monitor"));
 
+/// How often a start is tried.
+const TRIES: u32 = 5;
+
 /// Starts a monitor that listens in `dir` and lives in `cgroups`; it serves when this returns.
 pub(crate) fn start(dir: &Path, cgroups: &[PathBuf]) -> Result<(), Error> {
+    // an empty cgroup of v1 is removed by systemd whenever its own units cease to need the controller: made, it may be
+    // gone before it is joined
+    let mut more = 1..TRIES;
+    loop {
+        match start_once(dir, cgroups) {
+            Err(Error::Start(_)) if more.next().is_some() => {}
+            done => return done,
+        }
+    }
+}
+
+fn start_once(dir: &Path, cgroups: &[PathBuf]) -> Result<(), Error> {
     for cgroup in cgroups {
         fs::create_dir_all(cgroup).map_err(io(format!("make cgroup {}", cgroup.display())))?;
     }

@@ -38,6 +38,7 @@ pub const UNLINKAT: usize = 35;
 pub const PPOLL: usize = 73;
 pub const ACCEPT4: usize = 242;
 pub const SIGNALFD4: usize = 74;
+pub const EVENTFD2: usize = 19;
 pub const DUP3: usize = 24;
 pub const PIPE2: usize = 59;
 pub const RENAMEAT2: usize = 276;

@@ -206,6 +206,12 @@ pub fn pipe() -> Result<(Fd, Fd)> {
     Ok((Fd(ends[0]), Fd(ends[1])))
 }
 
+/// A counter of events: read, eight bytes say how often something was told since it was last read. Reading does not wait.
+pub fn event_counter() -> Result<Fd> {
+    const EFD_CLOEXEC_NONBLOCK: usize = 0o2000000 | 0o4000;
+    checked(machine::EVENTFD2, [0, EFD_CLOEXEC_NONBLOCK, 0, 0, 0, 0]).map(|fd| Fd(fd as i32))
+}
+
 /// Another descriptor of what descriptor 0 is. That one stays taken, or the next file opened would become it.
 pub fn standard_input() -> Result<Fd> {
     core::mem::ManuallyDrop::new(Fd(0)).duplicate()

@@ -38,6 +38,7 @@ pub const UNLINKAT: usize = 263;
 pub const PPOLL: usize = 271;
 pub const ACCEPT4: usize = 288;
 pub const SIGNALFD4: usize = 289;
+pub const EVENTFD2: usize = 290;
 pub const DUP3: usize = 292;
 pub const PIPE2: usize = 293;
 pub const RENAMEAT2: usize = 316;

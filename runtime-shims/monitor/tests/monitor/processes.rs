@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
 use pintle_monitor::{Error, Failure, Monitor, Run, State, Stdio, read_exit_file};
 
 use crate::place::{Place, exit_of, pipe, read_all};
@@ -170,6 +172,55 @@ async fn where_a_cgroup_is_gone_already_the_one_above_tells() {
         fs::write(&above, format!("oom {counts}\noom_kill {counts}\n")).unwrap();
         fs::write(&fifo, "go\n").unwrap();
         assert_eq!(exit_of(&mut exits, id).await.oom, oom, "{id}");
+    }
+}
+
+/// A scope's cgroup of v1, as systemd makes it.
+struct Scope(PathBuf);
+
+impl Scope {
+    /// None, with the reason printed, where there is no v1 for it.
+    fn new(id: &str) -> Option<Scope> {
+        let hierarchy = Path::new("/sys/fs/cgroup/memory");
+        let dir = hierarchy.join(format!("pintle-test-{}-{id}.scope", std::process::id()));
+        if !hierarchy.join("cgroup.event_control").exists() || fs::create_dir(&dir).is_err() {
+            eprintln!("skipped: no memory hierarchy of cgroup v1 that is ours to use");
+            return None;
+        }
+        fs::write(dir.join("memory.limit_in_bytes"), (32 << 20).to_string()).unwrap();
+        Some(Scope(dir))
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn where_a_scope_of_v1_is_gone_already_the_kernel_has_told() {
+    let (place, monitor) = Place::new().await;
+    let mut exits = monitor.exits().await.unwrap();
+    let hungry = r#"perl -e 'for (1 .. 64) { push @all, "x" x (4 << 20) }'"#;
+    for (id, end, oom) in [("hungry", format!("exec {hungry}"), true), ("killed", "kill -9 $$".into(), false)] {
+        let Some(scope) = Scope::new(id) else { return };
+        let (fifo, procs) = (place.file(&format!("{id}.go")), scope.0.join("cgroup.procs"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let script = place.script(id, &format!("echo $$ > {}; read go < {}; {end}", procs.display(), fifo.display()));
+        let run = Run { memory_events: Some(scope.0.join("memory.oom_control")), ..script };
+        let pid = monitor.run(run).await.unwrap().pid;
+        let go = fifo.clone();
+        kill(place.pid(), Signal::SIGSTOP).unwrap();
+        fs::write(go, "go\n").unwrap();
+        // its end is a zombie's until the monitor goes on
+        let stat = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        while !stat().contains(") Z ") || fs::remove_dir(&scope.0).is_err() {
+            tokio::task::yield_now().await;
+        }
+        kill(place.pid(), Signal::SIGCONT).unwrap();
+        let exit = exit_of(&mut exits, id).await;
+        assert_eq!((exit.code, exit.oom), (137, oom), "{id}");
     }
 }
 
