@@ -72,8 +72,8 @@ pub struct Settings {
     /// as Docker ships it, `containerd-native:///run/containerd/containerd.sock`
     #[arg(long, value_name = "SOCKET")]
     pub container_runtime_endpoint: Option<String>,
-    /// Who makes the cgroups of pods and containers: cgroupfs or systemd (cgroup v2 alone). A runtime that is there already
-    /// has its own [default: the KubeletConfiguration's cgroupDriver, else cgroupfs]
+    /// Who makes the cgroups of pods and containers: cgroupfs or systemd. A runtime that is there already has its own
+    /// [default: the KubeletConfiguration's cgroupDriver, else cgroupfs]
     #[arg(long, value_name = "DRIVER")]
     pub cgroup_driver: Option<String>,
     /// A KubeletConfiguration file for the settings of the kubelet that have no flag here

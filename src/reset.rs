@@ -104,13 +104,18 @@ fn cgroups(removed: &mut Removed) -> anyhow::Result<()> {
 }
 
 /// A cgroup is removed by removing its folder, the innermost first; the files in it are not files.
-fn remove_cgroup(dir: &Path) -> anyhow::Result<()> {
+pub fn remove_cgroup(dir: &Path) -> anyhow::Result<()> {
     for child in fs::read_dir(dir).into_iter().flatten().flatten() {
         if child.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_cgroup(&child.path())?;
         }
     }
-    fs::remove_dir(dir).with_context(|| format!("removing cgroup {}", dir.display()))
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing cgroup {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_busy(error: &anyhow::Error) -> bool {

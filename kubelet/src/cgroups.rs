@@ -1,7 +1,7 @@
 //! The cgroups above containers: `kubepods`, a level per QoS class, one per pod. v2, v1 and hybrid hosts; a host that
 //! refuses is warned about and the pod runs without the limit of its own cgroup.
 //!
-//! Under the systemd driver they are its slices (v2; of v1 the runtime makes them).
+//! Under the systemd driver they are its slices, and what it does not mind of them in hierarchies of v1 is made here.
 //!
 //! Must not know: containers (the runtime makes theirs below the pod's).
 
@@ -72,7 +72,7 @@ impl Cgroups {
     /// Makes `kubepods` with what pods may have together (cpu in thousandths, memory in bytes), and the levels of the
     /// classes: best-effort pods get what nobody else wants. Source: upstream's node and QoS container managers.
     pub fn enforce_node_allocatable(&self, cpu: i64, memory: i64) {
-        if !self.is_ours() {
+        if !self.per_qos {
             return;
         }
         let levels = [(PODS, shares(cpu), Some(memory)), (BURSTABLE, shares(0), None), (BEST_EFFORT, shares(0), None)];
@@ -85,15 +85,11 @@ impl Cgroups {
 
     /// Gives the burstable level the weight of what its pods ask for.
     pub fn weigh_burstable(&self, shares: i64) {
-        if self.is_ours()
+        if self.per_qos
             && let Err(error) = self.set_level(BURSTABLE, shares, None)
         {
             tracing::warn!("cgroup {BURSTABLE} does not get the weight of its pods: {error:#}");
         }
-    }
-
-    fn is_ours(&self) -> bool {
-        self.per_qos && (self.driver == CgroupDriver::Cgroupfs || self.version == Version::V2)
     }
 
     /// The levels of a path below `base`, from the root on.
@@ -110,27 +106,39 @@ impl Cgroups {
     }
 
     fn set_level(&self, level: &str, shares: i64, memory: Option<i64>) -> anyhow::Result<()> {
-        if self.version == Version::V2 {
-            let limit = memory.map(|bytes| setting("memory.max", bytes));
-            return self.set_v2(level, [setting("cpu.weight", weight(shares))].into_iter().chain(limit).collect());
-        }
-        let path = join(&self.base, level);
-        self.make_all_v1(&path)?;
-        put_where_it_is(&self.root.join("cpu").join(&path), "cpu.shares", shares)?;
-        let limited = self.root.join("memory").join(&path);
-        memory.map_or(Ok(()), |bytes| put_where_it_is(&limited, "memory.limit_in_bytes", bytes))
+        let (weight, limit) = match self.version {
+            Version::V2 => (setting("cpu.weight", weight(shares)), "memory.max"),
+            Version::V1 => (setting("cpu.shares", shares), "memory.limit_in_bytes"),
+        };
+        let limit = memory.map(|bytes| setting(limit, bytes));
+        self.set(level, std::iter::once(weight).chain(limit).collect())
     }
 
-    /// Makes a cgroup of v2 that is not there, and gives it what the kernel has files for.
-    fn set_v2(&self, path: &str, settings: Vec<Setting>) -> anyhow::Result<()> {
+    /// Makes a cgroup that is not there, and gives it what the kernel has files for.
+    fn set(&self, path: &str, mut settings: Vec<Setting>) -> anyhow::Result<()> {
         if self.driver == CgroupDriver::Systemd {
-            slices::ensure(&slices::name(&self.levels(path)), &settings)?;
+            slices::ensure(&slices::name(&self.levels(path)), &mut settings)?;
         }
-        let here = self.make_v2(&self.path(path))?;
-        settings.iter().try_for_each(|(file, value)| match file.starts_with("hugetlb.") {
-            true => put_where_it_is(&here, file, value),
-            false => put(&here, file, value),
+        let path = self.path(path);
+        match self.version {
+            Version::V2 => self.make_v2(&path)?,
+            Version::V1 => self.make_all_v1(&path)?,
+        }
+        settings.iter().try_for_each(|(file, value)| {
+            let here = self.hierarchy_of(file).join(&path);
+            match self.version == Version::V1 || file.starts_with("hugetlb.") {
+                true => put_where_it_is(&here, file, value),
+                false => put(&here, file, value),
+            }
         })
+    }
+
+    /// The mount of the hierarchy that has a file.
+    fn hierarchy_of(&self, file: &str) -> PathBuf {
+        match self.version {
+            Version::V2 => self.root.clone(),
+            Version::V1 => self.root.join(file.split('.').next().unwrap_or_default()),
+        }
     }
 
     /// The pod's cgroup as the runtime takes it in `cgroup_parent`.
@@ -151,51 +159,29 @@ impl Cgroups {
     /// # Errors
     /// The kernel or systemd refuses.
     pub fn ensure(&self, pod: &Pod, limits: &PodLimits) -> anyhow::Result<()> {
-        if !self.is_ours() {
+        if !self.per_qos {
             return Ok(());
         }
         let path = parts(qos::class(pod), pod::uid(pod)).join("/");
-        match self.version {
-            Version::V2 => self.set_v2(&path, settings_v2(limits)),
-            Version::V1 => self.ensure_v1(&join(&self.base, &path), limits),
-        }
+        let settings = match self.version {
+            Version::V2 => settings_v2(limits),
+            Version::V1 => settings_v1(limits),
+        };
+        self.set(&path, settings)
     }
 
     fn make_all_v1(&self, path: &str) -> anyhow::Result<()> {
         for controller in ["cpu", "memory", "pids", "cpuset", "cpuacct", "devices", "blkio", "freezer", "hugetlb"] {
             let hierarchy = self.root.join(controller);
-            if hierarchy.is_dir() {
+            // systemd may leave a folder where it could not mount one
+            if hierarchy.join("cgroup.procs").exists() {
                 make_v1(&hierarchy, path, controller == "cpuset")?;
             }
         }
         Ok(())
     }
 
-    fn ensure_v1(&self, path: &str, limits: &PodLimits) -> anyhow::Result<()> {
-        self.make_all_v1(path)?;
-        let cpu = self.root.join("cpu").join(path);
-        if cpu.is_dir() {
-            put(&cpu, "cpu.shares", limits.cpu_shares)?;
-            if cpu.join("cpu.cfs_quota_us").exists() {
-                put(&cpu, "cpu.cfs_period_us", CPU_PERIOD)?;
-                put(&cpu, "cpu.cfs_quota_us", limits.cpu_quota.unwrap_or(-1))?;
-            }
-        }
-        for pages in &limits.hugepages {
-            let file = format!("hugetlb.{}.limit_in_bytes", pages.page_size);
-            put_where_it_is(&self.root.join("hugetlb").join(path), &file, pages.limit)?;
-        }
-        if let Some(pids) = limits.pids {
-            put_where_it_is(&self.root.join("pids").join(path), "pids.max", pids)?;
-        }
-        let memory = self.root.join("memory").join(path);
-        match limits.memory {
-            Some(bytes) if memory.is_dir() => put(&memory, "memory.limit_in_bytes", bytes),
-            _ => Ok(()),
-        }
-    }
-
-    fn make_v2(&self, path: &str) -> anyhow::Result<PathBuf> {
+    fn make_v2(&self, path: &str) -> anyhow::Result<()> {
         let mut here = self.root.clone();
         for part in Path::new(path).components() {
             delegate(&here);
@@ -203,7 +189,7 @@ impl Cgroups {
             fs::create_dir_all(&here).with_context(|| format!("making {}", here.display()))?;
         }
         delegate(&here);
-        Ok(here)
+        Ok(())
     }
 
     /// Removes the pod's cgroups.
@@ -211,7 +197,7 @@ impl Cgroups {
     /// # Errors
     /// One is still in use, or systemd does not stop its slice.
     pub fn remove(&self, uid: &str) -> anyhow::Result<()> {
-        if !self.is_ours() {
+        if !self.per_qos {
             return Ok(());
         }
         let paths = CLASSES.map(|class| parts(class, uid).join("/"));
@@ -226,7 +212,7 @@ impl Cgroups {
     /// Removes the empty cgroups of pods that are not among `living`, and have been there for a minute: what somebody
     /// makes just now is not yet anybody's who could be asked. Those of a pod with processes stay.
     pub fn sweep(&self, living: &HashSet<String>) {
-        if !self.is_ours() {
+        if !self.per_qos {
             return;
         }
         for uid in self.left().into_iter().filter(|uid| !living.contains(uid)) {
@@ -239,18 +225,23 @@ impl Cgroups {
 
     /// The UIDs of pods whose cgroups are old and empty, by folder, and by slice: systemd keeps some without a folder.
     fn left(&self) -> BTreeSet<String> {
+        let hierarchies = self.hierarchies();
         let mut all = BTreeSet::new();
-        let Some(hierarchy) = self.hierarchies().into_iter().find(|one| one.join(self.path(PODS)).is_dir()) else {
-            return all;
-        };
-        for level in [PODS, BURSTABLE, BEST_EFFORT] {
-            let entries = fs::read_dir(hierarchy.join(self.path(level))).into_iter().flatten().flatten();
-            let old = entries.filter(|entry| is_old_and_empty(&entry.path()));
-            all.extend(old.filter_map(|entry| uid_of(&entry.file_name().to_string_lossy())));
+        for level in [PODS, BURSTABLE, BEST_EFFORT].map(|level| self.path(level)) {
+            let dirs =
+                hierarchies.iter().flat_map(|one| fs::read_dir(one.join(&level)).into_iter().flatten().flatten());
+            let names: BTreeSet<String> = dirs.map(|dir| dir.file_name().to_string_lossy().into_owned()).collect();
+            // systemd removes of v1 what it does not need, and a hierarchy may lack what another has
+            let is_left = |name: &str| {
+                let dirs = hierarchies.iter().map(|one| one.join(&level).join(name));
+                dirs.filter(|dir| dir.is_dir()).all(|dir| is_old_and_empty(&dir))
+            };
+            let old = names.iter().filter(|name| is_left(name));
+            all.extend(old.filter_map(|name| uid_of(name)));
         }
         if self.driver == CgroupDriver::Systemd {
             let slices = slices::of_pods(&self.levels(PODS)).unwrap_or_default().into_iter();
-            let bare = slices.filter(|slice| !hierarchy.join(slices::path_of(slice)).exists());
+            let bare = slices.filter(|slice| !hierarchies.iter().any(|one| one.join(slices::path_of(slice)).exists()));
             all.extend(bare.filter_map(|slice| uid_of(&slice)));
         }
         all
@@ -262,6 +253,17 @@ impl Cgroups {
             Version::V1 => fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.path()).collect(),
         }
     }
+}
+
+/// A pod's settings under v1.
+fn settings_v1(limits: &PodLimits) -> Vec<Setting> {
+    let pages = |one: &HugepageLimit| setting(&format!("hugetlb.{}.limit_in_bytes", one.page_size), one.limit);
+    let mut all = vec![setting("cpu.shares", limits.cpu_shares), setting("cpu.cfs_period_us", CPU_PERIOD)];
+    all.push(setting("cpu.cfs_quota_us", limits.cpu_quota.unwrap_or(-1)));
+    all.extend(limits.hugepages.iter().map(pages));
+    all.extend(limits.pids.map(|pids| setting("pids.max", pids)));
+    all.extend(limits.memory.map(|bytes| setting("memory.limit_in_bytes", bytes)));
+    all
 }
 
 /// A pod's settings under v2.
@@ -438,12 +440,40 @@ mod tests {
     }
 
     #[test]
-    fn a_pods_settings_name_the_files_of_v2() {
+    fn a_pods_settings_name_the_files_of_its_host() {
         let hugepages = vec![HugepageLimit { page_size: "2MB".into(), limit: 0 }];
         let limits = PodLimits { cpu_shares: 1024, cpu_quota: None, memory: Some(4096), pids: Some(99), hugepages };
-        let shown: Vec<String> = settings_v2(&limits).iter().map(|(file, value)| format!("{file}={value}")).collect();
-        let wanted = ["hugetlb.2MB.max=0", "cpu.weight=39", "cpu.max=max 100000", "memory.max=4096", "pids.max=99"];
-        assert_eq!(shown, wanted);
+        let shown =
+            |all: Vec<Setting>| -> String { all.iter().map(|(file, value)| format!("{file}={value};")).collect() };
+        assert_eq!(
+            shown(settings_v2(&limits)),
+            "hugetlb.2MB.max=0;cpu.weight=39;cpu.max=max 100000;memory.max=4096;pids.max=99;"
+        );
+        assert_eq!(
+            shown(settings_v1(&limits)),
+            "cpu.shares=1024;cpu.cfs_period_us=100000;cpu.cfs_quota_us=-1;hugetlb.2MB.limit_in_bytes=0;pids.max=99;\
+             memory.limit_in_bytes=4096;"
+        );
+    }
+
+    #[test]
+    fn a_cgroup_of_v1_is_swept_once_it_is_empty_in_every_hierarchy() {
+        let root = tempfile::tempdir().unwrap();
+        let mut cgroups = Cgroups::new(CgroupDriver::Cgroupfs, "/", true, None);
+        cgroups.root = root.path().into();
+        cgroups.version = Version::V1;
+        let place = |controller: &str, pod: &str, processes: &str| {
+            let dir = root.path().join(controller).join("kubepods").join(pod);
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("cgroup.procs"), processes).unwrap();
+            fs::File::open(dir).unwrap().set_modified(std::time::SystemTime::now() - 2 * OLD).unwrap();
+        };
+        place("cpu", "podgone", "");
+        place("memory", "podgone", "");
+        place("cpu", "podbusy", "");
+        place("memory", "podbusy", "7\n");
+        place("memory", "podhalf", "");
+        assert_eq!(cgroups.left(), BTreeSet::from(["gone".to_owned(), "half".to_owned()]));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use manager::Systemd;
-pub use property::{Property, Value, from_cgroup_file};
+pub use property::{Property, Value, from_cgroup_files, round_quotas};
 
 /// Why systemd did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,11 @@ impl Error {
         matches!(self, Error::Refused { name, .. }
             if name.strip_prefix("org.freedesktop.systemd1.").is_some_and(|short| short == refusal))
     }
+}
+
+/// Whether the one hierarchy of cgroup v2 is all that systemd uses. On a hybrid machine it is not.
+pub fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
 /// Whether systemd is this machine's init. Source: sd_booted(3).

@@ -6,7 +6,7 @@ use crate::connection::Connection;
 use crate::message::Call;
 use crate::property::{Property, Value};
 use crate::wire::{Reader, Writer};
-use crate::{Error, is_running, names};
+use crate::{Error, is_running, is_unified, names};
 
 const DESTINATION: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -161,7 +161,9 @@ impl Systemd {
 
 /// Everything is counted, as it is without systemd; nothing waits for the machine's shutdown.
 fn always() -> impl Iterator<Item = Property> {
-    let counted = ["MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"];
+    // of v1, IOAccounting would have systemd write the weight of IOWeight over that of BlockIOWeight
+    let disks = if is_unified() { "IOAccounting" } else { "BlockIOAccounting" };
+    let counted = ["MemoryAccounting", "CPUAccounting", disks, "TasksAccounting"];
     let counted = counted.into_iter().map(|name| Property::new(name, Value::Bool(true)));
     counted.chain([Property::new("DefaultDependencies", Value::Bool(false))])
 }

@@ -1,10 +1,10 @@
-//! Cgroups above containers as slices of systemd's (v2): what systemd manages is told to it as properties, so that it
+//! Cgroups above containers as slices of systemd's: what systemd manages is told to it as properties, so that it
 //! does not take it back; the files are written as well, by the caller.
 //!
 //! Must not know: pods.
 
 use anyhow::Context as _;
-use pintle_systemd::{Error, Systemd, from_cgroup_file, names};
+use pintle_systemd::{Error, Systemd, from_cgroup_files, names, round_quotas};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// A file of a cgroup and what it is to hold.
@@ -20,9 +20,10 @@ pub fn path(levels: &[String]) -> String {
     path_of(&name(levels))
 }
 
-/// Makes the slice, or changes the one that is there.
-pub fn ensure(slice: &str, settings: &[Setting]) -> anyhow::Result<()> {
-    let properties: Vec<_> = settings.iter().flat_map(|(file, value)| from_cgroup_file(file, value)).collect();
+/// Makes the slice, or changes the one that is there; and `settings` to what systemd makes of them.
+pub fn ensure(slice: &str, settings: &mut [Setting]) -> anyhow::Result<()> {
+    round_quotas(settings.iter_mut().map(|(file, value)| (file.as_str(), value)));
+    let properties = from_cgroup_files(settings.iter().map(|(file, value)| (file.as_str(), value.as_str())));
     ask(|systemd| systemd.ensure_slice(slice, &properties)).with_context(|| format!("slice {slice}"))
 }
 

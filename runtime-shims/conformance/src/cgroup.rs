@@ -9,7 +9,6 @@ use pintle_cri::v1;
 use pintle_systemd::{Systemd, names};
 
 use crate::bench::Bench;
-use crate::demand::Skip;
 
 /// A pod's cgroup in every hierarchy, made as kubelets do; removed again.
 pub struct Parent {
@@ -22,34 +21,26 @@ pub struct Parent {
 
 impl Parent {
     /// # Errors
-    /// [`Skip`] where systemd makes cgroups of v1; they cannot be made.
+    /// They cannot be made.
     pub async fn make(bench: &Bench) -> anyhow::Result<Self> {
-        let root = Path::new("/sys/fs/cgroup");
-        let v2 = root.join("cgroup.controllers").exists();
         if bench.shared.cgroup_driver == v1::CgroupDriver::Systemd {
-            return if v2 { Self::slice(bench, root) } else { Err(Skip("systemd's slices of v1".into()).into()) };
+            return Self::slice(bench);
         }
         let name = format!("/pintle-{}", bench.mark);
-        let hierarchies: Vec<PathBuf> = if v2 {
-            vec![root.into()]
-        } else {
-            let entries = std::fs::read_dir(root)?.flatten();
-            entries.map(|one| one.path()).filter(|dir| dir.join("cgroup.procs").exists()).collect()
-        };
+        let dirs = everywhere(&name)?;
         let mut made = Self { name, dirs: Vec::new(), slice: None };
-        for dir in hierarchies {
-            let dir = dir.join(made.name.trim_start_matches('/'));
+        for dir in dirs {
             std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
             made.dirs.push(dir);
         }
         Ok(made)
     }
 
-    fn slice(bench: &Bench, root: &Path) -> anyhow::Result<Self> {
+    fn slice(bench: &Bench) -> anyhow::Result<Self> {
         let name = names::slice([format!("pintle-{}", bench.mark).as_str()]);
         Systemd::connect()?.ensure_slice(&name, &[])?;
         let path = names::slice_path(&name).context("a slice without a place")?;
-        Ok(Self { dirs: vec![root.join(path.trim_start_matches('/'))], name: path, slice: Some(name) })
+        Ok(Self { dirs: everywhere(&path)?, name: path, slice: Some(name) })
     }
 
     /// The pod as one of this cgroup.
@@ -64,6 +55,18 @@ impl Parent {
     pub fn is_used(&self) -> bool {
         self.dirs.iter().any(|dir| has_process(dir))
     }
+}
+
+/// A cgroup's folder in every hierarchy.
+fn everywhere(path: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies: Vec<PathBuf> = if root.join("cgroup.controllers").exists() {
+        vec![root.into()]
+    } else {
+        let entries = std::fs::read_dir(root)?.flatten();
+        entries.map(|one| one.path()).filter(|dir| dir.join("cgroup.procs").exists()).collect()
+    };
+    Ok(hierarchies.into_iter().map(|dir| dir.join(path.trim_start_matches('/'))).collect())
 }
 
 fn has_process(dir: &Path) -> bool {

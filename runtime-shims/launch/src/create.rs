@@ -18,9 +18,9 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
-use crate::cgroup::Cgroup;
 use crate::cgroup::place::{self, Holder, Place};
-use crate::cgroup::plan::{self, Version};
+use crate::cgroup::plan;
+use crate::cgroup::{Cgroup, devices};
 use crate::init::{self, Init};
 use crate::join::{self, Namespaces};
 use crate::process::filters;
@@ -117,15 +117,17 @@ impl Made {
     fn make_cgroup(&mut self, cgroup: &Cgroup, place: &Place, spec: &Spec, report: &Report) -> Result<()> {
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let settings = resources.map(|resources| plan::settings(resources, cgroup.version())).transpose()?;
-        let settings = settings.unwrap_or_default();
+        let mut settings = settings.unwrap_or_default();
+        let devices = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+        let devices = devices::rules(devices)?;
         self.cgroup = Some(cgroup.clone());
         if let Some(scope) = &place.scope {
+            place::round(&mut settings);
             self.unit = Some(scope.unit.clone());
-            self.holder = Some(place::start(scope, cgroup, &settings)?);
+            self.holder = Some(place::start(scope, cgroup, &settings, &devices)?);
         }
         cgroup.make()?;
-        let devices = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-        cgroup.restrict_devices(devices)?;
+        cgroup.restrict_devices(&devices)?;
         cgroup.limit(&settings, report)
     }
 
@@ -166,29 +168,24 @@ pub fn enter(
     body: impl FnOnce(&mut Talk) -> Result<std::convert::Infallible>,
     talk: Talk,
 ) -> Result<Child> {
-    between(cgroup, cgroup.path(), || namespaces.enter(), birth, body, talk)
+    between(cgroup, cgroup.unified_folder().as_deref(), || namespaces.enter(), birth, body, talk)
 }
 
-/// As `enter`, by any way into the namespaces; `path` is where in the hierarchy of v2 the child is born.
+/// As `enter`, by any way into the namespaces; `born_in` is where in the hierarchy of v2 the child is born.
 pub fn between(
     cgroup: &Cgroup,
-    path: &Path,
+    born_in: Option<&Path>,
     way: impl FnOnce() -> Result<()>,
     birth: Birth<'_>,
     body: impl FnOnce(&mut Talk) -> Result<std::convert::Infallible>,
     mut talk: Talk,
 ) -> Result<Child> {
-    let born_in = match cgroup.version() {
-        Version::V2 => Some(File::open(Path::new("/sys/fs/cgroup").join(path.strip_prefix("/").unwrap_or(path)))?),
-        Version::V1 => None,
-    };
+    let born_in = born_in.map(File::open).transpose().context("cannot open the cgroup")?;
     let (mut here, mut there) = Talk::pair().context("cannot make a pair of sockets")?;
     let middle = Birth { flags: 0, cgroup: born_in.as_ref().map(AsFd::as_fd) };
     let child = spawn(middle, || {
         let made = (|| {
-            if cgroup.version() == Version::V1 {
-                cgroup.join()?;
-            }
+            cgroup.join()?;
             way()?;
             let birth = Birth { flags: birth.flags | libc::CLONE_PARENT as u64, ..birth };
             spawn(birth, || ending(body, &mut talk)).context("cannot make a process in the container's namespaces")

@@ -78,8 +78,8 @@ pub fn exec(root: &Path, order: &Exec, report: &Report) -> Result<ExitCode> {
     };
     let (mut here, there) = Talk::pair().context("cannot make a pair of sockets")?;
     let way = || join::set(init.as_fd(), flags).context("cannot join the container's namespaces");
-    let path = birthplace(&cgroup, &state);
-    let child = between(&cgroup, &path, way, Birth::default(), |talk| entrant.run(talk), there)?;
+    let born_in = birthplace(&cgroup, &state);
+    let child = between(&cgroup, born_in.as_deref(), way, Birth::default(), |talk| entrant.run(talk), there)?;
     let started =
         start(&child, &process, &mut here, report).and_then(|()| write_pid(order.pid_file.as_deref(), child.pid));
     if started.is_err() {
@@ -115,18 +115,19 @@ fn read_filter(folder: &Folder) -> Result<Option<Filter>> {
 }
 
 /// Where in v2 the process is born: the container's cgroup or, where its init made cgroups of its own below (then none
-/// may live in the cgroup itself), the init's.
-fn birthplace(cgroup: &Cgroup, state: &State) -> PathBuf {
-    let own = state.cgroup.clone();
-    if cgroup.version() == Version::V1 || !cgroup.passes_controllers() {
-        return own;
+/// may live in the cgroup itself), the init's. None on a host of v1, and for a container of a hybrid one that an earlier
+/// version of this program made.
+fn birthplace(cgroup: &Cgroup, state: &State) -> Option<PathBuf> {
+    let own = cgroup.unified_folder().filter(|own| cgroup.version() == Version::V2 || own.is_dir())?;
+    if !cgroup.passes_controllers() {
+        return Some(own);
     }
     let text = fs::read_to_string(format!("/proc/{}/cgroup", state.pid)).unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .map(PathBuf::from)
-        .filter(|path| path.starts_with(&own))
-        .unwrap_or(own)
+    let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    match Path::new(path).strip_prefix(&state.cgroup) {
+        Ok(below) => Some(own.join(below)),
+        Err(_) => Some(own),
+    }
 }
 
 impl Entrant<'_> {

@@ -94,6 +94,7 @@ pub fn delete(root: &Path, id: &str, force: bool, report: &Report) -> Result<()>
     let may = force || matches!(status, Status::Stopped | Status::Created);
     ensure!(may, "cannot delete container {id} that is not stopped: {}", name.as_str().unwrap_or_default());
     end(&state)?;
+    // in this order: systemd awaits word of who leaves, and none comes of a cgroup that is gone
     state.unit.as_deref().map_or(Ok(()), place::stop)?;
     Cgroup::at(&state.cgroup)?.remove()?;
     let spec = folder.spec()?;
@@ -157,7 +158,7 @@ pub fn update(root: &Path, id: &str, resources: &Path, report: &Report) -> Resul
     };
     let wanted: LinuxResources = serde_json::from_slice(&text).context("these are no OCI resources")?;
     let cgroup = Cgroup::at(&state.cgroup)?;
-    let settings = plan::settings(&wanted, cgroup.version())?;
-    state.unit.map_or(Ok(()), |unit| place::update(&unit, &settings))?;
+    let mut settings = plan::settings(&wanted, cgroup.version())?;
+    state.unit.map_or(Ok(()), |unit| place::update(&unit, &cgroup, &mut settings))?;
     cgroup.limit(&settings, report)
 }

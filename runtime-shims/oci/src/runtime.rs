@@ -139,7 +139,7 @@ impl Runtime {
         }
         drivers::mounts::make_mount_points(&config.root.join(MOUNT_POINTS))?;
         let hierarchies = Hierarchies::detect(&config.cgroup_root);
-        hierarchies.check(config.cgroup_driver)?;
+        Hierarchies::check(config.cgroup_driver)?;
         let open = |name: &str| config.root.join(name);
         let (sandboxes, broken_sandboxes) = Table::open(open("sandboxes")).context("reading the sandboxes")?;
         let (containers, broken_containers) = Table::open(open("containers")).context("reading the containers")?;

@@ -6,6 +6,7 @@
 
 use anyhow::{Result, bail};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+use pintle_systemd::{Property, Value};
 
 /// The accesses of a rule, as bits of the kernel's BPF_DEVCG_ACC.
 pub const MKNOD: u8 = 1;
@@ -93,11 +94,7 @@ fn lines_of(rule: &Rule) -> Vec<(&'static str, String)> {
         return vec![(file, "a".to_owned())];
     }
     let number = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
-    let letters: String = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')]
-        .iter()
-        .filter(|(bit, _)| rule.access & bit != 0)
-        .map(|(_, c)| c)
-        .collect();
+    let letters = letters(rule.access);
     let kinds: &[char] = match rule.kind {
         Kind::Block => &['b'],
         Kind::Char => &['c'],
@@ -105,6 +102,52 @@ fn lines_of(rule: &Rule) -> Vec<(&'static str, String)> {
     };
     let line = |kind: &char| (file, format!("{kind} {}:{} {letters}", number(rule.major), number(rule.minor)));
     kinds.iter().map(line).collect()
+}
+
+/// What systemd is told of them, for whom devices are a controller of v1: it writes its own rules over the files' when
+/// a unit beside this one has any, and at a reload.
+///
+/// It knows only what is allowed, so an allowed device that a later rule touches is not told: a reload may take it away,
+/// never give it. What runc's driver tells it is the same, but for such rules.
+pub fn properties(rules: &[Rule]) -> Vec<Property> {
+    let whole = rules.iter().all(|rule| rule.allow) && rules.first().is_some_and(matches_everything);
+    let policy = if whole { "auto" } else { "strict" };
+    let mut allowed = Vec::new();
+    for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.allow && !whole && !matches_everything(rule)) {
+        let later = rules.get(at + 1..).unwrap_or_default();
+        if !later.iter().any(|other| !other.allow && overlap(rule, other)) {
+            allowed.extend(entries(rule));
+        }
+    }
+    let policy = Property::new("DevicePolicy", Value::Text(policy.into()));
+    vec![policy, Property::new("DeviceAllow", Value::Pairs(allowed))]
+}
+
+fn overlap(one: &Rule, other: &Rule) -> bool {
+    let number = |one: Option<u32>, other: Option<u32>| one.is_none() || other.is_none() || one == other;
+    let kind = one.kind == Kind::Any || other.kind == Kind::Any || one.kind == other.kind;
+    kind && number(one.major, other.major) && number(one.minor, other.minor) && one.access & other.access != 0
+}
+
+/// Devices as systemd names them: one by its path, all of a number by that, `char-136`. It has no name for a minor number
+/// of any major.
+fn entries(rule: &Rule) -> Vec<(String, String)> {
+    let kinds: &[&str] = match rule.kind {
+        Kind::Block => &["block"],
+        Kind::Char => &["char"],
+        Kind::Any => &["block", "char"],
+    };
+    let name = |kind: &&str| match (rule.major, rule.minor) {
+        (Some(major), Some(minor)) => Some(format!("/dev/{kind}/{major}:{minor}")),
+        (Some(major), None) => Some(format!("{kind}-{major}")),
+        (None, None) => Some(format!("{kind}-*")),
+        (None, Some(_)) => None,
+    };
+    kinds.iter().filter_map(name).map(|name| (name, letters(rule.access))).collect()
+}
+
+fn letters(access: u8) -> String {
+    [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')].iter().filter(|(bit, _)| access & bit != 0).map(|(_, c)| c).collect()
 }
 
 #[cfg(test)]
@@ -150,6 +193,34 @@ mod tests {
     fn a_privileged_container_is_allowed_everything() {
         let lines = lines(&rules(&asked(r#"[{"allow":true,"access":"rwm"}]"#)).unwrap());
         assert_eq!(lines[0], ("devices.allow", "a".to_owned()));
+    }
+
+    fn told(json: &str) -> String {
+        let told = properties(&rules(&asked(json)).unwrap());
+        let [policy, allow] = told.as_slice() else { panic!("{told:?}") };
+        let (Value::Text(policy), Value::Pairs(allow)) = (&policy.value, &allow.value) else { panic!("{told:?}") };
+        let own =
+            allow.iter().filter(|(name, _)| !name.starts_with("/dev/char/1:") && !name.starts_with("/dev/char/5:"));
+        own.fold(policy.clone(), |shown, (name, letters)| format!("{shown} {name}={letters}"))
+    }
+
+    #[test]
+    fn systemd_is_told_what_is_allowed() {
+        let some = r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"b","major":8,"minor":0,"access":"r"},
+                       {"allow":true,"type":"c","major":10,"access":"rw"},{"allow":true,"type":"c","access":"m"},
+                       {"allow":true,"type":"c","minor":7,"access":"m"}]"#;
+        assert_eq!(told(some), "strict /dev/block/8:0=r char-10=rw char-*=m char-136=rwm");
+        assert_eq!(told("[]"), "strict char-136=rwm");
+        assert_eq!(told(r#"[{"allow":true,"access":"rwm"}]"#), "auto");
+    }
+
+    #[test]
+    fn systemd_is_never_told_to_allow_what_is_forbidden() {
+        let again =
+            r#"[{"allow":true,"type":"b","major":8,"access":"rw"},{"allow":false,"type":"b","major":8,"minor":1}]"#;
+        assert_eq!(told(again), "strict char-136=rwm");
+        let all_but = r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"b","major":8,"minor":1}]"#;
+        assert_eq!(told(all_but), "strict char-136=rwm");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A container's cgroups: one folder in every hierarchy the host has (v1 and hybrid), or the one of v2.
+//! A container's cgroups: one folder in every hierarchy the host has. A host of v2 has one hierarchy; one of v1 has many,
+//! and a hybrid one beside them that of v2, by which systemd knows who is where.
 //!
 //! `plan` says which files get which values, `devices` who may open what; here is where they are written.
 //! Must not know: the process that lives in them.
@@ -18,22 +19,30 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use nix::libc;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
-use oci_spec::runtime::LinuxDeviceCgroup;
 
 use crate::report::Report;
+use devices::Rule;
 use plan::{Setting, Version};
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// How often and how long a folder is waited for whose processes are ending: 10 s in all.
 const REMOVALS: u32 = 1000;
 const REMOVAL: Duration = Duration::from_millis(10);
+/// How often one is made that goes before it is joined.
+const TRIES: u32 = 5;
 
 /// A mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Hierarchy {
-    /// Of v1: `cpu`, `memory`, `name=systemd`. Empty for v2.
+    /// Of v1: `cpu`, `memory`, `name=systemd`. Empty for that of v2.
     controllers: Vec<String>,
     mount: PathBuf,
+}
+
+impl Hierarchy {
+    fn is_unified(&self) -> bool {
+        self.controllers.is_empty()
+    }
 }
 
 /// The cgroup of a container, in all hierarchies.
@@ -68,7 +77,11 @@ impl Cgroup {
 
     /// The folders, each with its mount's name (`memory`; empty for v2).
     pub fn folders(&self) -> impl Iterator<Item = (&str, PathBuf)> {
-        self.hierarchies.iter().map(|hierarchy| {
+        self.folders_if(|_| true)
+    }
+
+    fn folders_if(&self, which: impl Fn(&Hierarchy) -> bool) -> impl Iterator<Item = (&str, PathBuf)> {
+        self.hierarchies.iter().filter(move |hierarchy| which(hierarchy)).map(|hierarchy| {
             let name = hierarchy.mount.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             (name, self.folder(hierarchy))
         })
@@ -87,6 +100,26 @@ impl Cgroup {
                 .find(|hierarchy| hierarchy.controllers.iter().any(|one| one == controller))
                 .map(|hierarchy| self.folder(hierarchy)),
         }
+    }
+
+    /// A file's text in the folder that a controller's files are in; None where it cannot be read.
+    pub fn text(&self, controller: &str, file: &str) -> Option<String> {
+        fs::read_to_string(self.folder_of(controller)?.join(file)).ok()
+    }
+
+    /// The folder in the hierarchy of v2: none on a host that has v1 alone.
+    pub fn unified_folder(&self) -> Option<PathBuf> {
+        self.hierarchies.iter().find(|one| one.is_unified()).map(|one| self.folder(one))
+    }
+
+    /// The folder by which systemd knows who is in it.
+    pub fn folder_of_systemd(&self) -> Option<PathBuf> {
+        self.unified_folder().or_else(|| self.folder_of("name=systemd"))
+    }
+
+    /// The folders of v1, as [`Cgroup::folders`].
+    pub fn folders_v1(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        self.folders_if(|hierarchy| !hierarchy.is_unified())
     }
 
     /// Makes the folders, and passes controllers down to them.
@@ -133,16 +166,15 @@ impl Cgroup {
     }
 
     /// Lets its processes use the devices that `rules` allow, and no other.
-    pub fn restrict_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<()> {
-        let rules = devices::rules(rules)?;
+    pub fn restrict_devices(&self, rules: &[Rule]) -> Result<()> {
         let folder = self.folder_of("devices").context("this host has no cgroup controller for devices")?;
         match self.version {
-            Version::V1 => devices::lines(&rules).into_iter().try_for_each(|(file, line)| {
+            Version::V1 => devices::lines(rules).into_iter().try_for_each(|(file, line)| {
                 write_existing(&folder.join(file), &line).with_context(|| format!("cannot write {line:?} to {file}"))
             }),
             Version::V2 => {
                 let cgroup = File::open(&folder).with_context(|| format!("cannot open {}", folder.display()))?;
-                program::attach(cgroup.as_fd(), &program::assemble(&rules))
+                program::attach(cgroup.as_fd(), &program::assemble(rules))
             }
         }
     }
@@ -157,10 +189,18 @@ impl Cgroup {
     ///
     /// Through `tasks` and not `cgroup.procs`: a thread that moves itself needs not the lock of all forks and exits, for
     /// which the kernel waits milliseconds.
+    ///
+    /// systemd removes empty ones of controllers that its own units cease to need, at any moment: such a one is made again.
     pub fn join(&self) -> Result<()> {
-        for (_, folder) in self.folders() {
-            write_existing(&folder.join("tasks"), "0")
-                .with_context(|| format!("cannot join the cgroup {}", folder.display()))?;
+        for hierarchy in self.hierarchies.iter().filter(|one| !one.is_unified()) {
+            let folder = self.folder(hierarchy);
+            let mut joined = write_existing(&folder.join("tasks"), "0");
+            let mut more = 1..TRIES;
+            while joined.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) && more.next().is_some() {
+                joined = make_down(hierarchy, &folder, self.version)
+                    .and_then(|()| write_existing(&folder.join("tasks"), "0"));
+            }
+            joined.with_context(|| format!("cannot join the cgroup {}", folder.display()))?;
         }
         Ok(())
     }
@@ -224,22 +264,23 @@ impl Cgroup {
     }
 }
 
-/// The hierarchies of v1 in a mountinfo. The `unified` one of a hybrid host has no controllers and is left alone.
+/// The hierarchies of v1 in a mountinfo, and the one of v2 that a hybrid host has beside them.
 fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.lines() {
         let Some((place, system)) = line.split_once(" - ") else { continue };
         let Some(mount) = place.split(' ').nth(4) else { continue };
         let mut system = system.split(' ');
-        if system.next() != Some("cgroup") || !mount.starts_with(ROOT) {
+        let options = match system.next() {
+            Some("cgroup") => system.nth(1).unwrap_or_default(),
+            Some("cgroup2") => "",
+            _ => continue,
+        };
+        if !mount.starts_with(ROOT) {
             continue;
         }
-        let options = system.nth(1).unwrap_or_default();
-        let controllers: Vec<String> = options
-            .split(',')
-            .filter(|o| !matches!(*o, "rw" | "ro" | "xattr" | "clone_children"))
-            .map(str::to_owned)
-            .collect();
+        let named = options.split(',').filter(|o| !matches!(*o, "" | "rw" | "ro" | "xattr" | "clone_children"));
+        let controllers: Vec<String> = named.map(str::to_owned).collect();
         if !found.iter().any(|one| one.controllers == controllers) {
             found.push(Hierarchy { controllers, mount: mount.into() });
         }
@@ -328,9 +369,27 @@ mod tests {
                       33 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
                       34 30 0:26 / /srv/other rw - cgroup cgroup rw,cpu,cpuacct\n";
         let found = hierarchies(mounts);
-        assert_eq!(found.len(), 2);
+        assert_eq!(found.len(), 3);
         assert_eq!(found[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(found[0].mount, Path::new("/sys/fs/cgroup/cpu,cpuacct"));
         assert_eq!(found[1].controllers, ["name=systemd"]);
+        assert!(found[2].is_unified() && found[2].mount == Path::new("/sys/fs/cgroup/unified"));
+    }
+
+    #[test]
+    fn systemd_knows_processes_by_v2_where_there_is_one() {
+        let cgroup = |mounts: &str| Cgroup {
+            version: Version::V1,
+            hierarchies: hierarchies(mounts),
+            path: "/a.slice/b.scope".into(),
+        };
+        let legacy = "31 30 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                      32 30 0:27 / /sys/fs/cgroup/systemd rw - cgroup systemd rw,xattr,name=systemd\n";
+        let hybrid = format!("{legacy}33 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
+        let of = |mounts: &str| cgroup(mounts).folder_of_systemd().unwrap();
+        assert_eq!(of(legacy), Path::new("/sys/fs/cgroup/systemd/a.slice/b.scope"));
+        assert_eq!(of(&hybrid), Path::new("/sys/fs/cgroup/unified/a.slice/b.scope"));
+        assert_eq!(cgroup(&hybrid).folders_v1().map(|(name, _)| name).collect::<Vec<_>>(), ["memory", "systemd"]);
+        assert_eq!(cgroup(legacy).unified_folder(), None);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! systemd wants a process in a new scope and ends one that has none: until the init is there, a process of ours that
 //! does nothing holds its place. Limits go to systemd as properties first, or it would take them back when it next writes
-//! what it manages (`daemon-reload`); what it has no property for is written to the files alone.
+//! what it manages (`daemon-reload`); what it has no property for is written to the files alone, and in hierarchies of v1
+//! that it does not mind (cpuset, freezer, net_cls and so on) the folders are ours to make.
 //! Must not know: what is written to which file (`plan`).
 
 use std::path::{Component, Path, PathBuf};
@@ -13,13 +14,15 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid, pause};
 use oci_spec::runtime::Spec;
 use pintle_systemd::names::Scope;
-use pintle_systemd::{Error, Property, Systemd, Value, from_cgroup_file};
+use pintle_systemd::{Error, Property, Systemd, Value, from_cgroup_files, round_quotas};
 
-use super::Cgroup;
 use super::plan::{Setting, Version};
+use super::{Cgroup, devices};
 use crate::sys::clone::{Birth, Child, spawn};
 
 const OOM_POLICY: &str = "OOMPolicy";
+/// v1's two files of what is one limit.
+const BANDWIDTH: [&str; 2] = ["cpu.cfs_period_us", "cpu.cfs_quota_us"];
 
 /// A container's place in the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,9 +82,9 @@ impl Drop for Holder {
     }
 }
 
-/// Has systemd make the scope, with limits.
-pub fn start(scope: &Scope, cgroup: &Cgroup, settings: &[Setting]) -> Result<Holder> {
-    ensure!(cgroup.version() == Version::V2, "the systemd cgroup driver needs cgroup v2, and this host has v1");
+/// Has systemd make the scope, with limits. Nobody but the holder sees devices come and go meanwhile, for whose sake runc
+/// freezes containers when it updates them: an update of ours tells nothing of devices.
+pub fn start(scope: &Scope, cgroup: &Cgroup, settings: &[Setting], rules: &[devices::Rule]) -> Result<Holder> {
     let own = Pid::this();
     let child = spawn(Birth::default(), || {
         // the end of this call must not leave it behind
@@ -92,14 +95,17 @@ pub fn start(scope: &Scope, cgroup: &Cgroup, settings: &[Setting]) -> Result<Hol
     });
     let holder = Holder(child.context("cannot make a process for the scope")?);
     let pid = u32::try_from(holder.0.pid.as_raw()).context("a process without a number")?;
-    let mut limits = properties(settings);
+    let mut limits = from_cgroup_files(pairs(settings));
     // where nothing is asked, systemd's own default for services would bound the container
     if !limits.iter().any(|limit| limit.name == "TasksMax") {
-        limits.extend(from_cgroup_file("pids.max", "max"));
+        limits.extend(from_cgroup_files([("pids.max", "max")]));
+    }
+    if cgroup.version() == Version::V1 {
+        limits.extend(devices::properties(rules));
     }
     start_scope(scope, pid, limits, settings).with_context(|| format!("unable to start unit {:?}", scope.unit))?;
-    let made = cgroup.folders().all(|(_, folder)| folder.is_dir());
-    ensure!(made, "systemd made the cgroup of {} elsewhere than at {}", scope.unit, cgroup.path().display());
+    let folder = cgroup.folder_of_systemd().context("systemd's own cgroup hierarchy is not mounted")?;
+    ensure!(folder.is_dir(), "systemd made the cgroup of {} elsewhere than at {}", scope.unit, cgroup.path().display());
     Ok(holder)
 }
 
@@ -121,13 +127,20 @@ fn start_scope(scope: &Scope, pid: u32, mut limits: Vec<Property>, settings: &[S
     }
 }
 
-/// Changes what systemd holds to be the scope's limits.
-pub fn update(unit: &str, settings: &[Setting]) -> Result<()> {
-    let properties = properties(settings);
+/// Changes what systemd holds to be the scope's limits, and `settings` to what it makes of them.
+pub fn update(unit: &str, cgroup: &Cgroup, settings: &mut Vec<Setting>) -> Result<()> {
+    if let Some(file) = other_of_bandwidth(settings)
+        && let Some(value) = cgroup.text("cpu", file)
+    {
+        let (controller, value) = ("cpu".to_owned(), value.trim().to_owned());
+        settings.push(Setting { controller, file: file.to_owned(), value, may_lack: false });
+    }
+    round(settings);
+    let properties = from_cgroup_files(pairs(settings));
     Systemd::connect()?.set(unit, &properties).with_context(|| format!("unable to set properties of unit {unit:?}"))
 }
 
-/// Has systemd forget the scope, whose processes have ended, and remove its cgroup.
+/// Has systemd forget the scope, whose processes have ended.
 pub fn stop(unit: &str) -> Result<()> {
     let mut systemd = Systemd::connect()?;
     systemd
@@ -136,15 +149,20 @@ pub fn stop(unit: &str) -> Result<()> {
         .with_context(|| format!("unable to stop unit {unit:?}"))
 }
 
-/// The last value of a file wins, as it does in the file; systemd refuses a property that is given twice for no reason of
-/// ours, and knows idle as a weight.
-fn properties(settings: &[Setting]) -> Vec<Property> {
-    let mut all: Vec<Property> = Vec::new();
-    for property in settings.iter().flat_map(|setting| from_cgroup_file(&setting.file, &setting.value)) {
-        all.retain(|other| other.name != property.name);
-        all.push(property);
-    }
-    all
+/// What systemd holds of the settings is what the files are to hold.
+pub fn round(settings: &mut [Setting]) {
+    round_quotas(settings.iter_mut().map(|setting| (setting.file.as_str(), &mut setting.value)));
+}
+
+fn pairs(settings: &[Setting]) -> impl Iterator<Item = (&str, &str)> {
+    settings.iter().map(|setting| (setting.file.as_str(), setting.value.as_str()))
+}
+
+/// systemd holds a share of the CPU, which needs both files of v1: the one that is not set where only the other is.
+fn other_of_bandwidth(settings: &[Setting]) -> Option<&'static str> {
+    let is_set = |file: &&str| settings.iter().any(|setting| setting.file == **file);
+    let (set, kept): (Vec<&'static str>, Vec<&'static str>) = BANDWIDTH.into_iter().partition(is_set);
+    kept.first().copied().filter(|_| !set.is_empty())
 }
 
 #[cfg(test)]
@@ -172,14 +190,18 @@ mod tests {
     }
 
     #[test]
-    fn a_property_is_given_once() {
-        let setting = |file: &str, value: &str| Setting {
-            controller: String::new(),
-            file: file.into(),
-            value: value.into(),
-            may_lack: false,
+    fn a_quota_goes_with_the_period_that_is_kept() {
+        let set = |files: &[&str]| {
+            let setting = |file: &&str| Setting {
+                controller: "cpu".into(),
+                file: (*file).into(),
+                value: "1000".into(),
+                may_lack: false,
+            };
+            other_of_bandwidth(&files.iter().map(setting).collect::<Vec<_>>())
         };
-        let both = [setting("memory.max", "4096"), setting("memory.oom.group", "1"), setting("memory.max", "8192")];
-        assert_eq!(properties(&both), from_cgroup_file("memory.max", "8192"));
+        assert_eq!(set(&["cpu.shares", "cpu.cfs_quota_us"]), Some("cpu.cfs_period_us"));
+        assert_eq!(set(&["cpu.cfs_period_us"]), Some("cpu.cfs_quota_us"));
+        assert_eq!((set(&BANDWIDTH), set(&["cpu.shares"]), set(&["cpu.max"])), (None, None, None));
     }
 }

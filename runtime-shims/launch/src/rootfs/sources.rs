@@ -169,5 +169,5 @@ fn cgroups(cgroup: &Cgroup) -> Result<Vec<(String, OwnedFd)>> {
         let copy = mount::copy(&folder, false).with_context(|| format!("cannot open {}", folder.display()))?;
         Ok((name.to_owned(), copy))
     };
-    cgroup.folders().map(copy).collect()
+    cgroup.folders_v1().map(copy).collect()
 }
