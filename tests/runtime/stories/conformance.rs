@@ -35,7 +35,9 @@ const MAY_LACK: &[&str] = &[
     "security/apparmor-localhost",
     "security/apparmor-missing",
     "security/selinux",
+    "security/selinux-denies",
     "security/selinux-pod",
+    "security/selinux-privileged",
     "security/selinux-relabel",
 ];
 
