@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use pintle_cri::CgroupDriver;
+use pintle_cri::known::Known;
 use serde::Deserialize;
 
 use crate::cri::Choice;
@@ -64,11 +65,11 @@ pub struct Settings {
     /// Ports for NodePort Services [default: 30000-32767]
     #[arg(long, value_name = "FROM-TO")]
     pub service_node_port_range: Option<String>,
-    /// What runs containers: auto, embedded, containerd (one of Pintle's own), or the socket of one that is there
-    /// [default: auto: the embedded runtime, where no containerRuntimeEndpoint is named]
+    /// What runs containers: auto, embedded, containerd (one of Pintle's own), remote (the containerd or CRI-O that is
+    /// there), or the socket of one [default: auto: the embedded runtime, where no containerRuntimeEndpoint is named]
     #[arg(long, value_name = "RUNTIME")]
     pub runtime: Option<String>,
-    /// A CRI runtime that is there already, `unix:///run/containerd/containerd.sock`; or a containerd whose CRI is off,
+    /// A CRI runtime that is there already, `unix:///run/crio/crio.sock`; or a containerd whose CRI is off,
     /// as Docker ships it, `containerd-native:///run/containerd/containerd.sock`
     #[arg(long, value_name = "SOCKET")]
     pub container_runtime_endpoint: Option<String>,
@@ -124,6 +125,8 @@ pub struct Config {
 pub struct Machine {
     pub host_name: String,
     pub address: Option<IpAddr>,
+    /// The container runtimes that listen where their packages put them.
+    pub runtimes: Vec<&'static Known>,
 }
 
 impl Settings {
@@ -201,7 +204,7 @@ impl Settings {
             cluster_dns,
             cluster_domain: self.cluster_domain.unwrap_or_else(|| "cluster.local".into()),
             node_ports: node_ports(self.service_node_port_range.as_deref().unwrap_or("30000-32767"))?,
-            runtime: Choice::parse(self.runtime, self.container_runtime_endpoint)?,
+            runtime: Choice::parse(self.runtime, self.container_runtime_endpoint, &machine.runtimes)?,
             cgroup_driver: self.cgroup_driver.as_deref().map(cgroup_driver).transpose()?,
             kubelet_config: self.kubelet_config,
             pod_manifest_path: path(self.pod_manifest_path, "/etc/kubernetes/manifests"),
@@ -284,7 +287,7 @@ mod tests {
     use super::*;
 
     fn machine() -> Machine {
-        Machine { host_name: "Box-1".into(), address: Some(IpAddr::from([192, 0, 2, 2])) }
+        Machine { host_name: "Box-1".into(), address: Some(IpAddr::from([192, 0, 2, 2])), runtimes: Vec::new() }
     }
 
     fn refused(settings: Settings) -> String {

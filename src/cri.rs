@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use pintle_cri::known::{Known, RUNTIMES};
 use pintle_cri::{CgroupDriver, Channel, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -21,10 +22,12 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// `auto` is the endpoint where one is named, else the embedded runtime.
-    pub fn parse(runtime: Option<String>, endpoint: Option<String>) -> anyhow::Result<Self> {
+    /// `auto` is the endpoint where one is named, else the embedded runtime; `remote` is the endpoint where one is named,
+    /// else the one of the runtimes `there` on this machine.
+    pub fn parse(runtime: Option<String>, endpoint: Option<String>, there: &[&Known]) -> anyhow::Result<Self> {
         match (runtime.as_deref(), endpoint) {
-            (None | Some("auto"), Some(endpoint)) => Ok(Self::Endpoint(endpoint)),
+            (None | Some("auto" | "remote"), Some(endpoint)) => Ok(Self::Endpoint(endpoint)),
+            (Some("remote"), None) => only(there).map(Self::Endpoint),
             (None | Some("auto" | "embedded"), None) => Ok(Self::Embedded),
             (Some("containerd"), None) => Ok(Self::Containerd),
             (Some(named @ ("embedded" | "containerd")), Some(_)) => {
@@ -35,9 +38,25 @@ impl Choice {
             }
             (Some(other), _) => {
                 anyhow::bail!(
-                    "runtime: {other:?} is not auto, embedded, containerd or a socket such as unix:///run/x.sock"
+                    "runtime: {other:?} is not auto, embedded, containerd, remote or a socket such as unix:///run/x.sock"
                 )
             }
+        }
+    }
+}
+
+/// The endpoint of the only one of them: which of several is meant, nobody but the user can say.
+fn only(there: &[&Known]) -> anyhow::Result<String> {
+    let names = |known: &[&Known]| known.iter().map(|one| one.endpoint()).collect::<Vec<_>>().join(", ");
+    match there {
+        [one] => Ok(one.endpoint()),
+        [] => anyhow::bail!(
+            "runtime: remote: nobody listens at {}: start containerd or CRI-O, or name its socket with \
+             containerRuntimeEndpoint",
+            names(&RUNTIMES.iter().collect::<Vec<_>>())
+        ),
+        several => {
+            anyhow::bail!("runtime: remote: found {}: name one of them with containerRuntimeEndpoint", names(several))
         }
     }
 }
@@ -119,7 +138,19 @@ mod tests {
 
     fn parse(runtime: Option<&str>, endpoint: Option<&str>) -> Result<Choice, String> {
         let own = |text: Option<&str>| text.map(str::to_owned);
-        Choice::parse(own(runtime), own(endpoint)).map_err(|error| error.to_string())
+        Choice::parse(own(runtime), own(endpoint), &[]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_remote_runtime_is_found_where_there_is_one() {
+        let remote = |there: &[&Known]| Choice::parse(Some("remote".into()), None, there).map_err(|it| it.to_string());
+        let [containerd, crio] = &RUNTIMES;
+        assert_eq!(remote(&[crio]), Ok(Choice::Endpoint("unix:///run/crio/crio.sock".into())));
+        let error = remote(&[containerd, crio]).unwrap_err();
+        assert!(error.contains("found unix:///run/containerd/containerd.sock, unix:///run/crio/crio.sock"), "{error}");
+        assert!(remote(&[]).unwrap_err().contains("nobody listens at unix:///run/containerd"));
+        let named = parse(Some("remote"), Some("unix:///run/x.sock"));
+        assert_eq!(named, Ok(Choice::Endpoint("unix:///run/x.sock".into())));
     }
 
     #[test]

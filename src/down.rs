@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use futures::{StreamExt as _, stream};
 use nix::fcntl::{Flock, FlockArg};
 use pintle_cri::Runtime;
-use pintle_cri::v1::{ListPodSandboxRequest, PodSandbox, RemovePodSandboxRequest, StopPodSandboxRequest};
+use pintle_cri::v1::{ListPodSandboxRequest, PodSandbox};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -18,6 +18,8 @@ use crate::{cri, parts, units};
 
 /// How long the process may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// What a pod may take to end, where the runtime lets it: a pod's default grace period.
+const GRACE: Duration = Duration::from_secs(30);
 /// Sandboxes stopped at once.
 const AT_ONCE: usize = 16;
 
@@ -75,11 +77,8 @@ async fn pods_of(mut runtime: Runtime) -> anyhow::Result<()> {
     results.into_iter().collect()
 }
 
-async fn remove(mut runtime: Runtime, sandbox: PodSandbox) -> anyhow::Result<()> {
+async fn remove(runtime: Runtime, sandbox: PodSandbox) -> anyhow::Result<()> {
     let name = sandbox.metadata.map(|it| format!("{}/{}", it.namespace, it.name)).unwrap_or_default();
-    let stop = StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
-    runtime.runtime.stop_pod_sandbox(stop).await.with_context(|| format!("stopping pod {name}"))?;
-    let remove = RemovePodSandboxRequest { pod_sandbox_id: sandbox.id };
-    runtime.runtime.remove_pod_sandbox(remove).await.with_context(|| format!("removing pod {name}"))?;
-    Ok(())
+    runtime.stop_sandbox(&sandbox.id, GRACE).await.with_context(|| format!("stopping pod {name}"))?;
+    runtime.remove_sandbox(&sandbox.id, GRACE).await.with_context(|| format!("removing pod {name}"))
 }

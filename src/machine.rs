@@ -11,7 +11,7 @@ use crate::config::Machine;
 /// The machine as the configuration's defaults need it.
 pub fn identify() -> Machine {
     let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    Machine { host_name, address: default_address() }
+    Machine { host_name, address: default_address(), runtimes: pintle_cri::known::found() }
 }
 
 /// The address packets to elsewhere leave from: that of the default route, or else of any interface but loopback.

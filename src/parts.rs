@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::containerd::Containerd;
 use crate::cri::{self, Choice};
 use crate::identity::Identity;
+use crate::native;
 
 /// A node that is not Ready after this is reported rather than waited for.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -185,8 +186,7 @@ async fn initialized(endpoint: &str) -> anyhow::Result<pintle_cri::Runtime> {
 pub fn link_cni_plugins(config: &Config, dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let this = std::env::current_exe().context("finding this program")?;
-    let folders = config.cni_bin_dir.clone().map_or_else(|| CNI_BIN_DIRS.map(PathBuf::from).to_vec(), |dir| vec![dir]);
-    let plugins = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+    let plugins = plugin_folders(config).into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
     plugins.map(|plugin| plugin.path()).try_for_each(|plugin| match plugin.file_name() {
         Some(name) if !dir.join(name).exists() => link(&plugin, &dir.join(name)),
         _ => Ok(()),
@@ -285,16 +285,39 @@ pub async fn dns_service(config: &Config, client: Client) -> anyhow::Result<()> 
 }
 
 /// Waits for the node's share of the pod addresses and writes the CNI configuration for it, where there is none.
-pub async fn pod_network(config: &Config, client: Client) -> anyhow::Result<()> {
+pub async fn pod_network(config: &Config, client: Client, runtime: &pintle_cri::Runtime) -> anyhow::Result<()> {
     let nodes = Api::<Node>::all(client);
     let has_cidr = |node: Option<&Node>| node.and_then(pod_cidr).is_some();
     let node = tokio::time::timeout(READY_LIMIT, await_condition(nodes, &config.node_name, has_cidr))
         .await
         .context("the node got no pod addresses")??;
     let cidr = node.as_ref().and_then(pod_cidr).context("the node lost its pod addresses")?;
+    if let Some(dir) = others_plugins(config, runtime).await? {
+        let this = std::env::current_exe().context("finding this program")?;
+        pintle_cni::conf::install_plugin(&dir, &this)?;
+    }
     pintle_cni::conf::install(&config.cni_conf_dir, cidr, &config.data_dir.join("cni/state"))
         .with_context(|| format!("writing the CNI configuration in {}", config.cni_conf_dir.display()))?;
     Ok(())
+}
+
+/// Where a runtime of somebody else's looks for our plugin; none where the pod network is somebody else's too. CRI-O does
+/// not tell, and looks where upstream's manuals put plugins.
+async fn others_plugins(config: &Config, runtime: &pintle_cri::Runtime) -> anyhow::Result<Option<PathBuf>> {
+    let Choice::Endpoint(named) = &config.runtime else { return Ok(None) };
+    if native::socket(named).is_some() || pintle_cni::conf::is_foreign(&config.cni_conf_dir)? {
+        return Ok(None);
+    }
+    if let Some(dir) = &config.cni_bin_dir {
+        return Ok(Some(dir.clone()));
+    }
+    let told = runtime.cni_directories().await.context("asking the runtime where CNI plugins are")?;
+    Ok(Some(told.map_or_else(|| CNI_BIN_DIRS[0].into(), |(_, plugins)| plugins)))
+}
+
+/// The folders of CNI plugins on this machine, ours excepted.
+pub fn plugin_folders(config: &Config) -> Vec<PathBuf> {
+    config.cni_bin_dir.clone().map_or_else(|| CNI_BIN_DIRS.map(PathBuf::from).to_vec(), |dir| vec![dir])
 }
 
 fn pod_cidr(node: &Node) -> Option<&str> {

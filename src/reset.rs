@@ -132,6 +132,9 @@ fn files(config: &Config, removed: &mut Removed) -> anyhow::Result<()> {
         }
     }
     removed.all("file", pintle_cni::conf::uninstall(&config.cni_conf_dir)?);
+    for folder in parts::plugin_folders(config) {
+        removed.all("CNI plugin", pintle_cni::conf::uninstall_plugin(&folder)?);
+    }
     if config.kubeconfig.exists() {
         fs::remove_file(&config.kubeconfig).with_context(|| format!("removing {}", config.kubeconfig.display()))?;
         removed.all("file", vec![config.kubeconfig.display().to_string()]);

@@ -18,7 +18,9 @@ use crate::runtime_benchmark;
 #[command(
     about = "Test a container runtime: does it do what kubelets rely on?",
     after_help = "The images come from the suite itself, by way of a registry on 127.0.0.1: run it on the runtime's own\n\
-                  machine, in its network and mount namespaces, as root. Exit code 1: a test failed.\n\n\
+                  machine, in its network and mount namespaces, as root. Exit code 1: a test failed.\n\
+                  CRI-O pulls from that registry where /etc/containers/registries.conf has a [[registry]] with\n\
+                  location = \"127.0.0.1\" and insecure = true, and wants a pause_image that it can pull.\n\n\
                   Examples:\n  pintle runtime-conformance --runtime-endpoint unix:///run/containerd/containerd.sock\n  \
                   pintle runtime-conformance --list\n  \
                   pintle runtime-conformance --focus '^exec/' --report-junit report.xml\n  \

@@ -74,10 +74,10 @@ async fn start(config: &Config, progress: &Progress, parts: &mut Parts) -> anyho
     let cluster = progress.step("API server", parts::apiserver(config, identity, parts)).await?;
     parts::control_plane(config, &cluster, parts)?;
     let runtime = progress.step("container runtime", parts::runtime(config, parts)).await?;
-    parts::node(config, &cluster, runtime, parts)?;
+    parts::node(config, &cluster, runtime.clone(), parts)?;
     let admin = cluster.client(UserInfo::apiserver());
     progress.step("cluster DNS", parts::dns_service(config, admin.clone())).await?;
-    progress.step("pod network", parts::pod_network(config, admin.clone())).await?;
+    progress.step("pod network", parts::pod_network(config, admin.clone(), &runtime)).await?;
     progress.step("node Ready", parts::node_ready(config, admin)).await?;
     farewell(config, progress);
     Ok(())

@@ -58,7 +58,8 @@ impl Cgroups {
         let root = PathBuf::from(ROOT);
         let version = if root.join("cgroup.controllers").exists() { Version::V2 } else { Version::V1 };
         let base = base.trim_matches('/').into();
-        Self { driver, base, per_qos, pids, version, root, page_sizes: page_sizes() }
+        let page_sizes = if limits_huge_pages(&root, version) { page_sizes() } else { Vec::new() };
+        Self { driver, base, per_qos, pids, version, root, page_sizes }
     }
 
     /// What containers' settings depend on; `oom_group`: whether the OOM killer shall take all of a container.
@@ -333,6 +334,16 @@ fn put_where_it_is(dir: &Path, file: &str, value: impl ToString) -> anyhow::Resu
     if dir.join(file).exists() { put(dir, file, value) } else { Ok(()) }
 }
 
+/// Whether cgroups count huge pages. Where they do not, a runtime that is asked to limit them may refuse to make the
+/// container (CRI-O with runc, where hugetlb has no hierarchy), and nobody could keep the limit.
+fn limits_huge_pages(root: &Path, version: Version) -> bool {
+    match version {
+        Version::V1 => root.join("hugetlb").is_dir(),
+        Version::V2 => fs::read_to_string(root.join("cgroup.controllers"))
+            .is_ok_and(|there| there.split_whitespace().any(|controller| controller == "hugetlb")),
+    }
+}
+
 /// The kernel's sizes of huge pages as cgroups name them, `2MB`.
 fn page_sizes() -> Vec<String> {
     let entries = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
@@ -403,6 +414,16 @@ mod tests {
             below.ends_with("/a_b-kubepods-besteffort-pod1_2.slice") && below.starts_with("/a_b.slice/"),
             "{below}"
         );
+    }
+
+    #[test]
+    fn huge_pages_are_limited_where_cgroups_count_them() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!limits_huge_pages(root.path(), Version::V1) && !limits_huge_pages(root.path(), Version::V2));
+        fs::create_dir(root.path().join("hugetlb")).unwrap();
+        assert!(limits_huge_pages(root.path(), Version::V1));
+        fs::write(root.path().join("cgroup.controllers"), "cpu io memory hugetlb pids\n").unwrap();
+        assert!(limits_huge_pages(root.path(), Version::V2));
     }
 
     #[test]

@@ -48,6 +48,17 @@ pub fn install(dir: &Path, pod_cidr: &str, data_dir: &Path) -> Result<Installed>
     Ok(Installed::Ours(path))
 }
 
+/// Whether `dir` (`/etc/cni/net.d`) holds a CNI configuration that is not ours; a folder that is not there holds none.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn is_foreign(dir: &Path) -> Result<bool> {
+    match foreign(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        found => Ok(found.with_context(|| format!("cannot list {}", dir.display()))?.is_some()),
+    }
+}
+
 /// Makes `program` (the `pintle` binary) a plugin in a directory of CNI plugins, under its own name, and as `loopback`
 /// where no such plugin is: runtimes want that one too.
 ///
@@ -141,6 +152,16 @@ fn remove(path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn somebody_elses_network_is_told_from_ours_and_from_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_foreign(&dir.path().join("none")).unwrap());
+        install(dir.path(), "10.244.0.0/22", Path::new("/data")).unwrap();
+        assert!(!is_foreign(dir.path()).unwrap());
+        fs::write(dir.path().join("87-podman.conflist"), "{}").unwrap();
+        assert!(is_foreign(dir.path()).unwrap());
+    }
 
     #[test]
     fn a_configuration_is_written_once_and_follows_the_pod_cidr() {

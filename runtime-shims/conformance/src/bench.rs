@@ -17,6 +17,8 @@ use crate::registry::Registry;
 
 /// The label by which everything that a run made is found again.
 pub const MARK: &str = "pintle-conformance";
+/// What a sandbox's containers may have to end by themselves, where a runtime gives them what its caller's deadline leaves.
+pub const STOP_SOON: Duration = Duration::from_secs(10);
 /// How much later than a container's end its log may be written on a busy machine.
 const LOG_LAG: Duration = Duration::from_secs(5);
 /// How often a state is looked at that the CRI has no event for in every runtime.
@@ -143,13 +145,11 @@ impl Bench {
     }
 
     pub async fn stop_pod(&self, pod: &Pod) -> anyhow::Result<()> {
-        let request = v1::StopPodSandboxRequest { pod_sandbox_id: pod.id.clone() };
-        self.cri().stop_pod_sandbox(request).await.map(drop).context("StopPodSandbox")
+        self.shared.runtime.stop_sandbox(&pod.id, STOP_SOON).await.context("StopPodSandbox")
     }
 
     pub async fn remove_pod(&self, pod: &Pod) -> anyhow::Result<()> {
-        let request = v1::RemovePodSandboxRequest { pod_sandbox_id: pod.id.clone() };
-        self.cri().remove_pod_sandbox(request).await.map(drop).context("RemovePodSandbox")
+        self.shared.runtime.remove_sandbox(&pod.id, STOP_SOON).await.context("RemovePodSandbox")
     }
 
     /// A container `main` of the tools' image that does this.

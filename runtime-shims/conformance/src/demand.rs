@@ -2,6 +2,9 @@
 //!
 //! Must not know: how tests are run and told.
 
+use std::collections::HashMap;
+
+use anyhow::Context as _;
 use futures::future::LocalBoxFuture;
 use pintle_cri::v1;
 use regex::Regex;
@@ -70,6 +73,28 @@ pub fn refused<T>(what: &str, answer: Result<T, tonic::Status>, code: tonic::Cod
         Ok(_) => anyhow::bail!("{what} was not refused"),
         Err(status) => equal(&format!("the code of {what} ({})", status.message()), status.code(), code),
     }
+}
+
+/// Fails unless a call was refused, with whatever code: kubelets tell the error and try again.
+///
+/// # Errors
+/// It went well, or the runtime could not be asked.
+pub fn failed<T>(what: &str, answer: Result<T, tonic::Status>) -> anyhow::Result<()> {
+    match answer {
+        Ok(_) => anyhow::bail!("{what} was not refused"),
+        Err(status) if status.code() == tonic::Code::Unavailable => Err(status).with_context(|| what.to_owned()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Fails unless everything that was given is there; a runtime may add labels of its own.
+///
+/// # Errors
+/// Something is missing or another value.
+pub fn holds(what: &str, found: &HashMap<String, String>, given: &HashMap<String, String>) -> anyhow::Result<()> {
+    let lost: Vec<_> = given.iter().filter(|(key, value)| found.get(*key) != Some(*value)).collect();
+    anyhow::ensure!(lost.is_empty(), "{what} are {found:?}, and lack {lost:?}");
+    Ok(())
 }
 
 /// An image by its name or reference.

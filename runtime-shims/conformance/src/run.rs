@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use futures::{FutureExt as _, StreamExt as _};
 use pintle_cri::v1;
 
-use crate::bench::{Bench, MARK, Shared};
+use crate::bench::{Bench, MARK, STOP_SOON, Shared};
 use crate::controllers::Controllers;
 use crate::demand::{Demand, Selection, Skip, image};
 use crate::registry::Registry;
@@ -20,6 +20,10 @@ use crate::{demands, images};
 
 /// Within which one test must end; its clean-up has as much again.
 const WITHIN: Duration = Duration::from_secs(90);
+
+/// What stands in the way of a runtime that takes every registry for one with TLS.
+const PLAIN: &str = "from the suite's own registry, which speaks plain HTTP on 127.0.0.1 (CRI-O wants location = \
+                     \"127.0.0.1\" with insecure = true in /etc/containers/registries.conf)";
 
 /// How the suite is run.
 #[derive(Debug)]
@@ -85,7 +89,7 @@ async fn prepare(runtime: pintle_cri::Runtime, options: &Options) -> anyhow::Res
     for name in images::FOR_ALL {
         let request = v1::PullImageRequest { image: Some(image(&registry.tagged(name))), ..Default::default() };
         let pulled = runtime.images.clone().pull_image(request).await;
-        pulled.with_context(|| format!("pulling {} from the suite's own registry", registry.tagged(name)))?;
+        pulled.with_context(|| format!("pulling {} {PLAIN}", registry.tagged(name)))?;
     }
     let (controllers, dir) = (Controllers::of_machine(), options.dir.clone());
     Ok(Shared { runtime, registry, pod_network, told, modern, cgroup_driver, controllers, dir })
@@ -136,12 +140,10 @@ pub async fn sweep(shared: &Shared, is_ours: impl Fn(&str) -> bool) -> Option<St
     };
     let mut wrong = None;
     for sandbox in listed.into_iter().filter(|one| one.labels.get(MARK).is_some_and(|mark| is_ours(mark))) {
-        let stop = v1::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
-        if let Err(status) = cri.stop_pod_sandbox(stop).await {
+        if let Err(status) = shared.runtime.stop_sandbox(&sandbox.id, STOP_SOON).await {
             wrong = Some(format!("StopPodSandbox: {}", status.message()));
         }
-        let remove = v1::RemovePodSandboxRequest { pod_sandbox_id: sandbox.id };
-        if let Err(status) = cri.remove_pod_sandbox(remove).await {
+        if let Err(status) = shared.runtime.remove_sandbox(&sandbox.id, STOP_SOON).await {
             wrong = Some(format!("RemovePodSandbox: {}", status.message()));
         }
     }

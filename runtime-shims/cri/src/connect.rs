@@ -9,6 +9,7 @@ use thiserror::Error;
 use tonic::{Code, Status};
 
 use crate::channel::{Channel, socket_transport};
+use crate::known::{self, Known};
 use crate::v1::image_service_client::ImageServiceClient;
 use crate::v1::runtime_service_client::RuntimeServiceClient;
 use crate::v1::{VersionRequest, VersionResponse};
@@ -24,17 +25,18 @@ const KUBE_RUNTIME_API_VERSION: &str = "0.1.0";
 pub enum ConnectError {
     #[error("{0:?} is not a runtime endpoint: give unix:///path/to/socket or an absolute path")]
     Endpoint(String),
-    #[error("there is no socket at {0}: is the container runtime running?")]
-    Missing(PathBuf),
+    #[error("there is no socket at {path}: is the container runtime running?{}", known::told(.others))]
+    Missing { path: PathBuf, others: Vec<&'static Known> },
     #[error("{0} is not a socket")]
     NotASocket(PathBuf),
     #[error("cannot connect to the container runtime at {path}")]
     Refused { path: PathBuf, source: tonic::transport::Error },
     #[error(
-        "the program at {0} serves no CRI v1: containerd's CRI plugin is off (remove \"cri\" from disabled_plugins in \
-         /etc/containerd/config.toml and restart it), or the runtime is too old"
+        "the program at {endpoint} serves no CRI v1: containerd's CRI plugin is off (remove \"cri\" from disabled_plugins in \
+         /etc/containerd/config.toml and restart it), or the runtime is too old ({} have CRI v1)",
+        known::first_releases()
     )]
-    NoCri(String),
+    NoCri { endpoint: String },
     #[error("the runtime at {endpoint} speaks runtime API version {version:?}, {KUBE_RUNTIME_API_VERSION:?} is needed")]
     Version { endpoint: String, version: String },
     #[error("the runtime at {endpoint} did not tell its version: {}", .status.message())]
@@ -95,7 +97,7 @@ impl Runtime {
 
 fn unanswered(endpoint: &str, status: Status) -> ConnectError {
     match status.code() {
-        Code::Unimplemented => ConnectError::NoCri(endpoint.to_owned()),
+        Code::Unimplemented => ConnectError::NoCri { endpoint: endpoint.to_owned() },
         _ => ConnectError::Unanswered { endpoint: endpoint.to_owned(), status: Box::new(status) },
     }
 }
@@ -118,7 +120,7 @@ fn check_socket(path: &Path) -> Result<(), ConnectError> {
     match std::fs::metadata(path) {
         Ok(found) if found.file_type().is_socket() => Ok(()),
         Ok(_) => Err(ConnectError::NotASocket(path.to_path_buf())),
-        Err(_) => Err(ConnectError::Missing(path.to_path_buf())),
+        Err(_) => Err(ConnectError::Missing { path: path.to_path_buf(), others: known::found() }),
     }
 }
 

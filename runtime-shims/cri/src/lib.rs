@@ -11,9 +11,11 @@ pub mod connect;
 mod containerd;
 mod deadlines;
 pub mod events;
+pub mod known;
 pub mod log;
 pub mod metrics;
 pub mod pause;
+mod sandboxes;
 mod serve;
 pub mod streaming;
 

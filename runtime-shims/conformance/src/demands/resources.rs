@@ -10,7 +10,7 @@ use pintle_cri::v1;
 use super::demand;
 use crate::bench::{Bench, Pod};
 use crate::cgroup::Parent;
-use crate::demand::{Demand, Skip, equal, optional};
+use crate::demand::{Demand, Skip, equal, failed, optional};
 
 pub const DEMANDS: &[Demand] = &[
     demand!(
@@ -93,7 +93,7 @@ pub const DEMANDS: &[Demand] = &[
     ),
     demand!(
         "resources/update-unknown",
-        "an update of a container that is not there is refused with NotFound",
+        "an update of a container that is not there is refused",
         "runtime.v1 UpdateContainerResources",
         update_unknown
     ),
@@ -319,7 +319,7 @@ async fn update_unknown(bench: &Bench) -> anyhow::Result<()> {
         linux: Some(limits()),
         ..Default::default()
     };
-    crate::demand::refused("it", bench.cri().update_container_resources(request).await, tonic::Code::NotFound)
+    failed("it", bench.cri().update_container_resources(request).await)
 }
 
 async fn told(bench: &Bench) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use pintle_cri::v1;
 use super::demand;
 use crate::bench::{Bench, Pod};
 use crate::cgroup::Parent;
-use crate::demand::{Demand, equal, optional};
+use crate::demand::{Demand, equal, failed, holds, optional};
 
 pub const DEMANDS: &[Demand] = &[
     demand!(
@@ -37,7 +37,7 @@ pub const DEMANDS: &[Demand] = &[
     ),
     demand!(
         "stats/container-unknown",
-        "statistics of a container that is not there are refused with NotFound",
+        "statistics of a container that is not there are refused",
         "runtime.v1 ContainerStats",
         container_unknown
     ),
@@ -67,7 +67,7 @@ pub const DEMANDS: &[Demand] = &[
     ),
     demand!(
         "stats/pod-unknown",
-        "statistics of a sandbox that is not there are refused with NotFound",
+        "statistics of a sandbox that is not there are refused",
         "runtime.v1 PodSandboxStats",
         pod_unknown
     ),
@@ -125,7 +125,7 @@ async fn attributes(bench: &Bench) -> anyhow::Result<()> {
     let found = stats_of(bench, &id).await?.attributes.context("no attributes")?;
     equal("id", &found.id, &id)?;
     equal("metadata", &found.metadata, &config.metadata)?;
-    equal("labels", &found.labels, &config.labels)?;
+    holds("labels", &found.labels, &config.labels)?;
     equal("annotations", &found.annotations, &config.annotations)
 }
 
@@ -149,7 +149,7 @@ async fn writable_layer(bench: &Bench) -> anyhow::Result<()> {
 
 async fn container_unknown(bench: &Bench) -> anyhow::Result<()> {
     let request = v1::ContainerStatsRequest { container_id: "no-such-container".into() };
-    crate::demand::refused("it", bench.cri().container_stats(request).await, tonic::Code::NotFound)
+    failed("it", bench.cri().container_stats(request).await)
 }
 
 async fn listed(bench: &Bench, filter: v1::ContainerStatsFilter) -> anyhow::Result<Vec<String>> {
@@ -235,7 +235,7 @@ async fn pod_unknown(bench: &Bench) -> anyhow::Result<()> {
     if answer.as_ref().is_err_and(|status| status.code() == tonic::Code::Unimplemented) {
         return optional("PodSandboxStats", answer).map(drop);
     }
-    crate::demand::refused("it", answer, tonic::Code::NotFound)
+    failed("it", answer)
 }
 
 async fn metrics(bench: &Bench) -> anyhow::Result<()> {

@@ -28,7 +28,8 @@ impl Runtime {
         import::import(native, archive).await
     }
 
-    /// The image that containerd makes sandboxes from, as its configuration has it; `None` for another runtime.
+    /// The image that sandboxes are made from, as containerd and CRI-O show it of their configuration; `None` for
+    /// another runtime.
     ///
     /// # Errors
     /// The runtime does not answer.
@@ -47,11 +48,15 @@ impl Runtime {
     }
 
     /// Gives containerd our own sandbox image under the name it wants, when it has none by that name: then a machine
-    /// without a registry can run pods. `true` when it was imported.
+    /// without a registry can run pods. `true` when it was imported. Another runtime is left to find its own: only
+    /// containerd takes images otherwise than from a registry.
     ///
     /// # Errors
     /// See [`Runtime::import_images`].
     pub async fn ensure_sandbox_image(&self) -> anyhow::Result<bool> {
+        if !self.known().is_some_and(|known| known.takes_images) {
+            return Ok(false);
+        }
         let Some(reference) = self.sandbox_image().await? else { return Ok(false) };
         let image = Some(ImageSpec { image: reference.clone(), ..ImageSpec::default() });
         let request = ImageStatusRequest { image, verbose: false };
@@ -63,7 +68,7 @@ impl Runtime {
     }
 }
 
-/// `sandboxImage` of the configuration that containerd shows as JSON in its verbose status.
+/// `sandboxImage` of the configuration that a runtime shows as JSON in its verbose status.
 fn sandbox_image_of(config: &str) -> Option<String> {
     let config: Value = serde_json::from_str(config).ok()?;
     config.get("sandboxImage")?.as_str().filter(|name| !name.is_empty()).map(str::to_owned)
@@ -86,6 +91,7 @@ mod tests {
         assert_eq!(sandbox_image_of(r#"{"sandboxImage":"x/pause:3"}"#), Some("x/pause:3".into()));
         assert_eq!(sandbox_image_of(r#"{"sandboxImage":""}"#), None);
         assert_eq!(sandbox_image_of("no"), None);
+        assert_eq!(sandbox_image_of(r#"{"sandboxImage":"x/pause:3","crio":{}}"#), Some("x/pause:3".into()));
         let directories = cni_directories_of(r#"{"cni":{"binDir":"/b","confDir":"/c"}}"#);
         assert_eq!(directories, Some(("/c".into(), "/b".into())));
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pintle_daemon::backoff::Backoff;
 use tokio::sync::mpsc::{self, Sender};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status, Streaming};
 use tracing::{debug, info};
@@ -24,6 +25,9 @@ const QUEUE: usize = 1024;
 /// A Go server answers a subscription with its first event and not before: when it has not refused for this long, it is
 /// taken to have subscribed.
 const SUBSCRIBED_AFTER: Duration = Duration::from_millis(200);
+/// A stream that ends well within this, without an event, is of a runtime whose events are turned off: CRI-O, unless
+/// `enable_pod_events` is set, answers so instead of with `Unimplemented`.
+const TURNED_OFF_WITHIN: Duration = Duration::from_secs(1);
 /// How often a runtime without any events is looked at: the period of upstream's generic PLEG.
 const RELIST_PERIOD: Duration = Duration::from_secs(1);
 
@@ -85,7 +89,7 @@ async fn feed(runtime: Runtime, events: Sender<Event>) {
     let mut source = Source::Cri;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let ended = tokio::select! {
             _ = events.closed() => return,
             ended = follow(source, &runtime, &events) => ended,
@@ -123,19 +127,30 @@ async fn follow(source: Source, runtime: &Runtime, events: &Sender<Event>) -> En
 
 async fn follow_cri(runtime: &Runtime, events: &Sender<Event>) -> Ended {
     let mut client = runtime.runtime.clone();
+    let began = Instant::now();
     let mut stream = match subscribe(client.get_container_events(GetEventsRequest {}), events).await {
         Ok(stream) => stream,
         Err(ended) => return ended,
     };
+    let mut any = false;
     loop {
         let event = match stream.message().await {
             Ok(Some(event)) => Event::Container(from_cri(event)),
-            Ok(None) => return Ended::Lost(Status::unavailable("the runtime ended the event stream")),
+            Ok(None) => return ended_well(any, began.elapsed()),
             Err(status) => return Ended::Lost(status),
         };
+        any = true;
         if events.send(event).await.is_err() {
             return Ended::Unread;
         }
+    }
+}
+
+/// What it means that a stream ended without an error, `after` its beginning.
+fn ended_well(any: bool, after: Duration) -> Ended {
+    match any || after >= TURNED_OFF_WITHIN {
+        true => Ended::Lost(Status::unavailable("the runtime ended the event stream")),
+        false => Ended::Unsupported,
     }
 }
 
@@ -182,4 +197,17 @@ async fn relist(events: &Sender<Event>) -> Ended {
         tokio::time::sleep(RELIST_PERIOD).await;
     }
     Ended::Unread
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_ends_at_once_and_empty_is_of_a_runtime_without_events() {
+        let off = |any, after| matches!(ended_well(any, after), Ended::Unsupported);
+        assert!(off(false, Duration::from_millis(3)));
+        assert!(!off(true, Duration::from_millis(3)), "it told something");
+        assert!(!off(false, Duration::from_secs(60)), "it was quiet and is being stopped");
+    }
 }
