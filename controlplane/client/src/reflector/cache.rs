@@ -61,6 +61,14 @@ impl<K> Cache<K> {
         self.revision
     }
 
+    /// The watch is over: subscribers get what is pending, then the end.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.subscribers.iter().filter_map(Weak::upgrade).for_each(|queue| queue.close());
+    }
+}
+
+impl<K: Resource> Cache<K> {
     pub(super) fn subscribe(&mut self) -> Arc<Queue<K>> {
         let queue = Arc::new(Queue::default());
         for (namespace, names) in &self.objects {
@@ -76,20 +84,12 @@ impl<K> Cache<K> {
         queue
     }
 
-    /// The watch is over: subscribers get what is pending, then the end.
-    pub(super) fn close(&mut self) {
-        self.closed = true;
-        self.subscribers.iter().filter_map(Weak::upgrade).for_each(|queue| queue.close());
-    }
-
     fn tell(&mut self, key: ObjectKey, old: Option<Arc<K>>, new: Option<Arc<K>>) {
         for queue in self.subscribers.iter().filter_map(Weak::upgrade) {
             queue.push(key.clone(), old.clone(), new.clone());
         }
     }
-}
 
-impl<K: Resource> Cache<K> {
     pub(super) fn index_owners(&mut self) {
         self.owned = Some(HashMap::new());
         let all: Vec<Arc<K>> = self.iter().cloned().collect();

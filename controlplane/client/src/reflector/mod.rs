@@ -125,6 +125,11 @@ impl<K: Watched> Reflector<K> {
         tokio::spawn(drive::run(api, config, trim, cache.clone(), synced_sender, stop.clone()));
         Self { cache, synced, running: Arc::new(stop.drop_guard()) }
     }
+
+    /// Changes from here on; what is present comes first, as added.
+    pub fn subscribe(&self) -> Subscription<K> {
+        Subscription::new(self.cache.write().subscribe(), self.running.clone())
+    }
 }
 
 impl<K> Reflector<K> {
@@ -186,10 +191,5 @@ impl<K> Reflector<K> {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Changes from here on; what is present comes first, as added.
-    pub fn subscribe(&self) -> Subscription<K> {
-        Subscription::new(self.cache.write().subscribe(), self.running.clone())
     }
 }

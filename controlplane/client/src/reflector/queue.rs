@@ -1,5 +1,5 @@
-//! A subscriber's queue: per object, what the subscriber saw last and what is true now. That is all it ever holds, so
-//! any number of events of one object take one place.
+//! A subscriber's queue: per object, what the subscriber saw last and what is true now, and of what came and went unseen
+//! the last. That is all it ever holds, so any number of events of one object take one place.
 //!
 //! Must not know: where changes come from.
 
@@ -25,8 +25,20 @@ struct Pending<K> {
 struct Difference<K> {
     /// What the subscriber saw last; None: nothing.
     seen: Option<Arc<K>>,
+    /// What came and went before anything was seen: who counts what goes is to hear of it.
+    passed: Option<Arc<K>>,
     /// What is there now; None: nothing.
     now: Option<Arc<K>>,
+}
+
+impl<K: kube::Resource> Difference<K> {
+    fn follow(&mut self, new: Option<Arc<K>>) {
+        let was = std::mem::replace(&mut self.now, new);
+        let stays = |was: &Arc<K>| self.now.as_ref().is_some_and(|now| now.meta().uid == was.meta().uid);
+        if let Some(was) = was.filter(|was| self.seen.is_none() && !stays(was)) {
+            self.passed = Some(was);
+        }
+    }
 }
 
 impl<K> Default for Queue<K> {
@@ -35,19 +47,21 @@ impl<K> Default for Queue<K> {
     }
 }
 
-impl<K> Queue<K> {
+impl<K: kube::Resource> Queue<K> {
     pub(super) fn push(&self, key: ObjectKey, old: Option<Arc<K>>, new: Option<Arc<K>>) {
         let mut pending = self.pending.lock();
         match pending.objects.get_mut(&key) {
-            Some(difference) => difference.now = new,
+            Some(difference) => difference.follow(new),
             None => {
-                pending.objects.insert(key, Difference { seen: old, now: new });
+                pending.objects.insert(key, Difference { seen: old, passed: None, now: new });
             }
         }
         drop(pending);
         self.changed.notify_one();
     }
+}
 
+impl<K> Queue<K> {
     pub(super) fn close(&self) {
         self.pending.lock().closed = true;
         self.changed.notify_one();
@@ -94,8 +108,10 @@ impl<K: kube::Resource> Subscription<K> {
 
 fn changes<K: kube::Resource>(difference: Difference<K>) -> Vec<Change<K>> {
     match (difference.seen, difference.now) {
-        (None, None) => Vec::new(),
-        (None, Some(new)) => vec![Change::Added(new)],
+        (None, now) => {
+            let passed = difference.passed.into_iter().flat_map(|it| [Change::Added(it.clone()), Change::Deleted(it)]);
+            passed.chain(now.map(Change::Added)).collect()
+        }
         (Some(old), None) => vec![Change::Deleted(old)],
         (Some(old), Some(new)) if old.meta().uid == new.meta().uid => vec![Change::Modified { old, new }],
         (Some(old), Some(new)) => vec![Change::Deleted(old), Change::Added(new)],

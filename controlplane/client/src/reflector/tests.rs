@@ -174,7 +174,22 @@ async fn changes_of_one_object_that_nobody_has_read_yet_become_one() {
     watch.send(event("DELETED", map("b", "2", 16))).await.unwrap();
     watch.send(event("ADDED", map("c", "3", 17))).await.unwrap();
     while !words(&quick.next().await.unwrap()).contains(&"+c:3@17".to_owned()) {}
-    assert_eq!(words(&slow.next().await.unwrap()), ["+c:3@17", "~a:1@5>14"]);
+    assert_eq!(words(&slow.next().await.unwrap()), ["+b:2@15", "+c:3@17", "-b:2", "~a:1@5>14"]);
+}
+
+#[tokio::test]
+async fn what_came_and_went_unread_is_told_though_its_name_came_back() {
+    let script = Script::default();
+    script.then_json(200, list(10, &[]));
+    let watch = script.then_watch();
+    let (reflector, _cancel) = start(&script);
+    let (mut slow, mut quick) = (reflector.subscribe(), reflector.subscribe());
+    watch.send(event("ADDED", map("a", "1", 11))).await.unwrap();
+    watch.send(event("DELETED", map("a", "1", 12))).await.unwrap();
+    watch.send(event("ADDED", map("a", "2", 13))).await.unwrap();
+    watch.send(event("MODIFIED", map("a", "2", 14))).await.unwrap();
+    while !words(&quick.next().await.unwrap()).iter().any(|word| word.ends_with("@14") || word.ends_with(">14")) {}
+    assert_eq!(words(&slow.next().await.unwrap()), ["+a:1@11", "+a:2@14", "-a:1"]);
 }
 
 #[tokio::test]
