@@ -2,19 +2,19 @@
 //!
 //! Must not know: which files.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::libc;
 
 /// The text of a file at `path` in `root`, up to `most` bytes; empty where there is none, or it is no file.
 pub fn read(root: &Path, path: &str, most: u64) -> io::Result<String> {
     // not waiting for the other end of a FIFO that an image may have there
-    let file = match open(root, path, libc::O_RDONLY | libc::O_NONBLOCK) {
+    let file = match open(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
         Ok(file) => file,
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
             return Ok(String::new());
@@ -31,28 +31,23 @@ pub fn read(root: &Path, path: &str, most: u64) -> io::Result<String> {
 
 /// Where a path in `root` really is, on the host.
 pub fn resolve(root: &Path, path: &str) -> io::Result<PathBuf> {
-    let found = open(root, path, libc::O_PATH)?;
+    let found = open(root, path, OFlag::O_PATH)?;
     std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
 /// Opens with `root` as the root of every link.
-fn open(root: &Path, path: &str, flags: i32) -> io::Result<File> {
+fn open(root: &Path, path: &str, flags: OFlag) -> io::Result<File> {
     let root = File::open(root)?;
-    let path = CString::new(Path::new(path).as_os_str().as_bytes())?;
-    // SAFETY: all zeroes is a valid request.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = u64::try_from(flags | libc::O_CLOEXEC).map_err(io::Error::other)?;
-    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-    // SAFETY: the path ends with a zero, and the request lives as long as the call and is of the size given.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
-    };
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    loop {
+        match openat2(&root, path, how) {
+            // a rename or mount elsewhere made the kernel unsure where `..` led; it says to try again
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            opened => return Ok(File::from(opened?)),
+        }
     }
-    // SAFETY: the kernel just gave it to us, and nobody else has it.
-    Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 #[cfg(test)]
