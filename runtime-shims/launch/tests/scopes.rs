@@ -105,7 +105,7 @@ fn a_scope_lives_as_long_as_its_container_and_keeps_its_limits() {
     assert_eq!(scope.value("pids.max", "pids.max"), "33");
     good(&container.call(&["delete", "--force", &container.id]));
     assert!(!scope.is_loaded());
-    assert_eq!(scope.left(), [PathBuf::new(); 0]);
+    assert_eq!(scope.left(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_create_that_fails_leaves_no_scope() {
     scope.container.spec["process"]["args"] = json!(["/bin/none"]);
     assert!(bad(&scope.container.create()).contains("no such file or directory"));
     assert!(!scope.is_loaded());
-    assert_eq!(scope.left(), [PathBuf::new(); 0]);
+    assert_eq!(scope.left(), Vec::<PathBuf>::new());
 }
 
 #[test]
