@@ -127,7 +127,7 @@ impl Cgroups {
         }
         settings.iter().try_for_each(|(file, value)| {
             let here = self.hierarchy_of(file).join(&path);
-            match self.version == Version::V1 || file.starts_with("hugetlb.") {
+            match self.version == Version::V1 || file.starts_with("hugetlb.") || asks_nothing(file, value) {
                 true => put_where_it_is(&here, file, value),
                 false => put(&here, file, value),
             }
@@ -281,6 +281,11 @@ fn settings_v2(limits: &PodLimits) -> Vec<Setting> {
 
 fn setting(file: &str, value: impl ToString) -> Setting {
     (file.to_owned(), value.to_string())
+}
+
+/// Whether a cgroup of v2 is so without the setting: a pod that asks for nothing runs where a controller is not there.
+fn asks_nothing(file: &str, value: &str) -> bool {
+    value.starts_with("max") || (file, value) == ("cpu.weight", "1")
 }
 
 /// `kubepods`, the class's level (guaranteed pods have none), the pod's.
@@ -475,6 +480,22 @@ mod tests {
             "cpu.shares=1024;cpu.cfs_period_us=100000;cpu.cfs_quota_us=-1;hugetlb.2MB.limit_in_bytes=0;pids.max=99;\
              memory.limit_in_bytes=4096;"
         );
+    }
+
+    #[test]
+    fn a_pod_that_asks_for_nothing_needs_no_controller_of_v2() {
+        let root = tempfile::tempdir().unwrap();
+        let mut cgroups = Cgroups::new(CgroupDriver::Cgroupfs, "/", true, None);
+        cgroups.root = root.path().into();
+        cgroups.version = Version::V2;
+        let written = |pod: &str, cpu_shares, cpu_quota| {
+            let limits = PodLimits { cpu_shares, cpu_quota, memory: None, pids: None, hugepages: Vec::new() };
+            cgroups.set(pod, settings_v2(&limits)).unwrap();
+            ["cpu.weight", "cpu.max", "memory.max"].map(|file| root.path().join(pod).join(file).exists())
+        };
+        assert_eq!(written("nothing", 2, None), [false; 3]);
+        assert_eq!(written("something", 3, Some(5000)), [false, true, false]);
+        assert_eq!(written("more", 1024, None), [true, false, false]);
     }
 
     #[test]

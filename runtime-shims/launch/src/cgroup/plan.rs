@@ -23,6 +23,9 @@ pub struct Setting {
     pub may_lack: bool,
 }
 
+/// The shares of what asks for none: upstream's MinShares.
+const LEAST: u64 = 2;
+
 fn setting(file: &str, value: impl ToString) -> Setting {
     let controller = file.split('.').next().unwrap_or_default().to_owned();
     Setting { controller, file: file.to_owned(), value: value.to_string(), may_lack: false }
@@ -30,6 +33,12 @@ fn setting(file: &str, value: impl ToString) -> Setting {
 
 fn soft(file: &str, value: impl ToString) -> Setting {
     Setting { may_lack: true, ..setting(file, value) }
+}
+
+/// A setting that a kernel may lack if it asks for nothing: kubelets and runtimes send the least shares and no limit for
+/// whatever names none, and a host without the controller gives them so much as well. What somebody asked for has to be.
+fn asked(file: &str, value: impl ToString, nothing: bool) -> Setting {
+    Setting { may_lack: nothing, ..setting(file, value) }
 }
 
 /// The files to write, in order.
@@ -70,9 +79,12 @@ fn or_max(limit: i64) -> String {
 
 fn cpu_v1(cpu: &LinuxCpu) -> Vec<Setting> {
     let mut all = Vec::new();
-    all.extend(cpu.shares().filter(|shares| *shares != 0).map(|shares| setting("cpu.shares", shares)));
-    all.extend(cpu.period().filter(|period| *period != 0).map(|period| setting("cpu.cfs_period_us", period)));
-    all.extend(cpu.quota().filter(|quota| *quota != 0).map(|quota| setting("cpu.cfs_quota_us", quota)));
+    all.extend(cpu.shares().filter(|shares| *shares != 0).map(|shares| asked("cpu.shares", shares, shares <= LEAST)));
+    let quota = cpu.quota().filter(|quota| *quota != 0);
+    let unlimited = quota.is_none_or(|quota| quota < 0);
+    let period = cpu.period().filter(|period| *period != 0);
+    all.extend(period.map(|period| asked("cpu.cfs_period_us", period, unlimited)));
+    all.extend(quota.map(|quota| asked("cpu.cfs_quota_us", quota, unlimited)));
     all.extend(cpu.burst().map(|burst| soft("cpu.cfs_burst_us", burst)));
     all.extend(cpu.idle().map(|idle| soft("cpu.idle", idle)));
     all.extend(cpu.realtime_period().filter(|p| *p != 0).map(|period| setting("cpu.rt_period_us", period)));
@@ -83,12 +95,14 @@ fn cpu_v1(cpu: &LinuxCpu) -> Vec<Setting> {
 fn cpu_v2(cpu: &LinuxCpu) -> Vec<Setting> {
     let mut all = Vec::new();
     all.extend(cpu.idle().map(|idle| soft("cpu.idle", idle)));
-    all.extend(cpu.shares().filter(|shares| *shares != 0).map(|shares| setting("cpu.weight", weight(shares))));
+    let shares = cpu.shares().filter(|shares| *shares != 0);
+    all.extend(shares.map(|shares| asked("cpu.weight", weight(shares), shares <= LEAST)));
     let period = cpu.period().filter(|period| *period != 0);
     let quota = cpu.quota().filter(|quota| *quota != 0);
     if period.is_some() || quota.is_some() {
-        let quota = quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
-        all.push(setting("cpu.max", format!("{quota} {}", period.unwrap_or(100_000))));
+        let limit = quota.filter(|quota| *quota > 0);
+        let value = format!("{} {}", or_max(limit.unwrap_or(-1)), period.unwrap_or(100_000));
+        all.push(asked("cpu.max", value, limit.is_none()));
     }
     all.extend(cpu.burst().map(|burst| soft("cpu.max.burst", burst)));
     all
@@ -97,7 +111,7 @@ fn cpu_v2(cpu: &LinuxCpu) -> Vec<Setting> {
 /// The weight of v2 for shares of v1: 2 → 1, 1024 → 100, 262144 → 10000, on the curve runc 1.3 draws between them.
 fn weight(shares: u64) -> u64 {
     match shares {
-        0..=2 => 1,
+        0..=LEAST => 1,
         262_144.. => 10_000,
         _ => {
             let log = (shares as f64).log2();
@@ -240,6 +254,22 @@ mod tests {
             "cpu.weight=59;cpu.max=50000 100000;cpuset.cpus=0-1;memory.swap.max=500;memory.max=1000;\
              pids.max=max;hugetlb.2MB.max=7;"
         );
+    }
+
+    #[test]
+    fn what_asks_for_nothing_needs_no_cpu_controller() {
+        let lacking = |json: &str, version| -> Vec<bool> {
+            let resources: LinuxResources = serde_json::from_str(json).unwrap();
+            settings(&resources, version).unwrap().iter().map(|one| one.may_lack).collect()
+        };
+        for nothing in [r#"{"cpu":{"shares":2,"period":100000}}"#, r#"{"cpu":{"shares":2,"quota":-1,"period":100000}}"#]
+        {
+            assert!(lacking(nothing, Version::V1).iter().all(|lacks| *lacks), "{nothing}");
+            assert!(lacking(nothing, Version::V2).iter().all(|lacks| *lacks), "{nothing}");
+        }
+        let something = r#"{"cpu":{"shares":3,"quota":5000,"period":100000}}"#;
+        assert_eq!(lacking(something, Version::V1), [false; 3]);
+        assert_eq!(lacking(something, Version::V2), [false; 2]);
     }
 
     #[test]
