@@ -55,6 +55,11 @@ impl Layers {
         Ok(layers)
     }
 
+    /// The folder they are in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The machine's start that this is.
     pub fn boot(&self) -> &str {
         &self.boot

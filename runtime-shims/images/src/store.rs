@@ -99,6 +99,11 @@ impl Store {
         })))
     }
 
+    /// The folder that all unpacked layers are in.
+    pub fn layers_dir(&self) -> &Path {
+        self.0.layers.dir()
+    }
+
     /// Pulls an image, by tag or digest. What is there already is not fetched, but the registry is asked with these
     /// credentials in any case.
     ///

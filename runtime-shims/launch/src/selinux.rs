@@ -16,6 +16,8 @@ const ENFORCE: &str = "/sys/fs/selinux/enforce";
 const POLICIES: &str = "/etc/selinux";
 /// Of the package container-selinux; before the policy's own.
 const CONTEXTS: &str = "/usr/share/containers/selinux/contexts";
+/// Labels are shorter: the kernel gives and takes them by the page.
+const LONGEST: usize = 4096;
 /// Nothing that belongs to the whole host gets a container's label. Source: go-selinux's `chcon`.
 const NEVER: [&str; 24] = [
     "/",
@@ -51,6 +53,8 @@ pub struct Contexts {
     pub process: String,
     /// Of their files.
     pub file: String,
+    /// Of what they only read, each of them: images' layers below their roots. Older policies have none.
+    pub read_only: Option<String>,
 }
 
 /// Whether the kernel has SELinux and a policy.
@@ -68,7 +72,8 @@ pub fn look() -> Option<Contexts> {
     let policy = value(&config, "SELINUXTYPE")?;
     let own: PathBuf = [POLICIES, &policy, "contexts/lxc_contexts"].iter().collect();
     let text = fs::read_to_string(CONTEXTS).or_else(|_| fs::read_to_string(own)).ok()?;
-    let labels = Contexts { process: value(&text, "process")?, file: value(&text, "file")? };
+    let read_only = value(&text, "ro_file").filter(|label| is_known(label));
+    let labels = Contexts { process: value(&text, "process")?, file: value(&text, "file")?, read_only };
     let unknown = [&labels.process, &labels.file].into_iter().find(|label| !is_known(label));
     if let Some(label) = unknown {
         tracing::warn!(label, "SELinux' policy does not know the label that it names for containers: they get none");
@@ -104,6 +109,28 @@ pub fn relabel(path: &Path, label: &str) -> anyhow::Result<()> {
     );
     let label = CString::new(label).context("a label with a NUL byte")?;
     walk(&clean, &label)
+}
+
+/// As [`relabel`], unless the folder has the label: what is made in it inherits that.
+///
+/// # Errors
+/// As [`relabel`]'s.
+pub fn label_folder(path: &Path, label: &str) -> anyhow::Result<()> {
+    if get(path).is_some_and(|own| own == label.as_bytes()) { Ok(()) } else { relabel(path, label) }
+}
+
+/// A file's label, links not followed; none where its file system keeps none.
+fn get(path: &Path) -> Option<Vec<u8>> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut value = vec![0; LONGEST];
+    let name = c"security.selinux".as_ptr();
+    // SAFETY: the strings and the buffer live through the call, which writes at most as much as the buffer has.
+    let length = unsafe { libc::lgetxattr(path.as_ptr(), name, value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(usize::try_from(length).ok()?);
+    while value.last() == Some(&0) {
+        value.pop();
+    }
+    Some(value)
 }
 
 fn walk(path: &Path, label: &CString) -> anyhow::Result<()> {
@@ -146,5 +173,6 @@ mod tests {
             assert!(error.contains("is not allowed"), "{error}");
         }
         assert!(relabel(Path::new("/no/such/file"), "x").is_ok());
+        assert!(label_folder(Path::new("/etc"), "x").is_err());
     }
 }

@@ -145,6 +145,7 @@ impl Runtime {
         let (containers, broken_containers) = Table::open(open("containers")).context("reading the containers")?;
         let network = Network::load(&config.cni_conf_dir, &config.cni_bin_dirs, &open("cni"))?;
         let images = pintle_images::Store::open(&open("images"), config.images.clone())?;
+        drivers::host::label_layers(images.layers_dir())?;
         let shared = Arc::new(Shared {
             host: drivers::host::look(&hierarchies, config.cgroup_driver),
             monitors: Monitors::new(config.state.join("sandboxes"), hierarchies.make(&config.monitors_cgroup)?),

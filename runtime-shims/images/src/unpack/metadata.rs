@@ -56,9 +56,11 @@ fn modified((seconds, nanoseconds): (i64, u32)) -> TimeSpec {
     TimeSpec::new(seconds, i64::from(nanoseconds))
 }
 
-/// Overlayfs' own attributes would let a layer redirect into others; `trusted` is the host administrator's.
+/// Overlayfs' own attributes would let a layer redirect into others; `trusted` is the host administrator's, and so are the
+/// labels of files (source of the latter: containers/storage's `xattrsToIgnore`).
 fn allowed(entry: &Entry) -> impl Iterator<Item = &(Vec<u8>, Vec<u8>)> {
-    let ours = |key: &[u8]| key.starts_with(b"trusted.") || key.starts_with(b"user.overlay.");
+    let ours =
+        |key: &[u8]| key.starts_with(b"trusted.") || key.starts_with(b"user.overlay.") || key == b"security.selinux";
     entry.xattrs.iter().filter(move |(key, _)| !ours(key))
 }
 

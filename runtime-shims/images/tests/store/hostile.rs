@@ -167,17 +167,19 @@ fn devices_are_left_out_but_for_those_everybody_has() {
 }
 
 #[test]
-fn overlays_own_attributes_are_not_a_layers_to_set() {
+fn overlays_own_attributes_and_labels_are_not_a_layers_to_set() {
     let cage = Cage::new();
     let redirect: &[(&str, &[u8])] = &[
         ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
         ("SCHILY.xattr.user.overlay.opaque", b"y"),
         ("SCHILY.xattr.user.mine", b"a\nb\0c"),
+        ("SCHILY.xattr.security.selinux", b"u:r:other_t:s0\0"),
     ];
     cage.unpack(Tar::new().pax(redirect).dir("d", 0o755).end()).unwrap();
     let folder = cage.root().join("d");
     assert_eq!(xattr(&folder, "trusted.overlay.redirect"), None);
     assert_eq!(xattr(&folder, "user.overlay.opaque"), None);
+    assert_ne!(xattr(&folder, "security.selinux").as_deref(), Some(&b"u:r:other_t:s0\0"[..]));
     assert_eq!(xattr(&folder, "user.mine").as_deref(), Some(&b"a\nb\0c"[..]));
 }
 

@@ -97,6 +97,13 @@ fn selinux() -> Option<Selinux> {
     pintle_launch::selinux::look().map(|found| Selinux { process: found.process, file: found.file })
 }
 
+/// Lets every container read images' layers, where SELinux says who may: an overlay shows files with its own label, but a
+/// mapping of one (`mprotect`, as dynamic linking does) is judged by that of the file in the layer below.
+pub fn label_layers(layers: &Path) -> anyhow::Result<()> {
+    let label = pintle_launch::selinux::look().and_then(|found| found.read_only);
+    label.map_or(Ok(()), |label| pintle_launch::selinux::label_folder(layers, &label))
+}
+
 fn own_oom_score_adj() -> i32 {
     let text = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     text.trim().parse().unwrap_or(0)
