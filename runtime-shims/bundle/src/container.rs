@@ -12,7 +12,6 @@ use pintle_cri::v1::{ContainerConfig, LinuxContainerSecurityContext, NamespaceMo
 use crate::devices::{Devices, devices};
 use crate::mounts::{Bind, Mounts, Shape, clean};
 use crate::namespaces::{UserMappings, sandbox_options};
-use crate::sandbox::SHARED_MEMORY;
 use crate::selinux::Labels;
 use crate::{
     AppArmor, DeviceNode, Host, Invalid, MountSource, NamespacePaths, SandboxFiles, UserDatabase, Volume, annotations,
@@ -258,20 +257,17 @@ fn own_binds(
     user_namespace: bool,
 ) -> Vec<v1::Mount> {
     let covered = |path: &str| input.config.mounts.iter().any(|mount| clean(&mount.container_path) == clean(path));
+    let options = context.namespace_options.as_ref().and_then(|options| options.userns_options.clone());
+    let options = options.filter(|_| user_namespace && input.host.id_mapped_mounts).unwrap_or_default();
+    // the pod's files are its root's as they are: kernels before 6.3 map the owners of no tmpfs
     let mut list = input.files.binds(context.readonly_rootfs);
     list.extend(input.volumes.iter().map(|volume| v1::Mount {
         container_path: volume.destination.display().to_string(),
         host_path: volume.source.display().to_string(),
+        uid_mappings: options.uids.clone(),
+        gid_mappings: options.gids.clone(),
         ..Default::default()
     }));
     list.retain(|mount| !covered(&mount.container_path));
-    let options = context.namespace_options.as_ref().and_then(|options| options.userns_options.clone());
-    if let Some(options) = options.filter(|_| user_namespace && input.host.id_mapped_mounts) {
-        // shared memory is the pod's own and belongs to its root: kernels before 6.3 map the owners of no tmpfs
-        for mount in list.iter_mut().filter(|mount| mount.container_path != SHARED_MEMORY) {
-            mount.uid_mappings.clone_from(&options.uids);
-            mount.gid_mappings.clone_from(&options.gids);
-        }
-    }
     list
 }

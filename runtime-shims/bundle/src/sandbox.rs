@@ -24,15 +24,16 @@ const OOM_SCORE_ADJ: i64 = -998;
 const CPU_SHARES: u64 = 2;
 
 /// Where containers have their pod's shared memory.
-pub(crate) const SHARED_MEMORY: &str = "/dev/shm";
+const SHARED_MEMORY: &str = "/dev/shm";
 
-/// Where the files that all containers of a pod see lie on the host; one that is `None` is not mounted.
+/// Where the files that all containers of a pod see lie on the host; one that is `None` is not mounted. They belong to the
+/// pod's root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SandboxFiles {
     pub hostname: Option<PathBuf>,
     pub hosts: Option<PathBuf>,
     pub resolv_conf: Option<PathBuf>,
-    /// The pod's `/dev/shm`: a tmpfs of its own that belongs to the pod's root, or the host's.
+    /// The pod's `/dev/shm`: a tmpfs of its own, or the host's.
     pub shm: Option<PathBuf>,
 }
 

@@ -105,6 +105,7 @@ impl Inner {
         let sandbox: SandboxRecord = self.get(id).await?;
         let mut mounts = self.labelled_layers(id, &sandbox.spec).await?;
         let users = self.users(&sandbox)?;
+        users.as_ref().map_or(Ok(()), |users| self.own_files(id, config, users))?;
         // until the shim has mounted them
         let _mapped = self.map(id, users.as_ref(), &[], &mut mounts)?;
         self.create_task(id, mounts, Pipes::default()).await?;

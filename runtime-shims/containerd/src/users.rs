@@ -98,6 +98,13 @@ impl Inner {
         Ok(dir.join("net"))
     }
 
+    /// Gives a pod's root the files of the pod.
+    pub fn own_files(&self, id: &str, config: &PodSandboxConfig, users: &Users) -> Result<(), Status> {
+        let files = self.config.sandbox_files(id, config);
+        let files = [files.hostname, files.hosts, files.resolv_conf];
+        files.iter().flatten().try_for_each(|file| users.own(file))
+    }
+
     fn mapped_of(&self, id: &str) -> PathBuf {
         self.config.state.join("mapped").join(id)
     }

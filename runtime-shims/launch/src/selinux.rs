@@ -95,20 +95,21 @@ fn value(text: &str, key: &str) -> Option<String> {
     found.map(str::to_owned).find(|value| !value.is_empty())
 }
 
-/// Gives a file, or a folder with everything in it, a label. Links are labelled themselves and not followed; what goes
-/// meanwhile is no error.
+/// Gives a file, or a folder with everything in it, a label. A link is followed, as it is when it is mounted; links in the
+/// folder are labelled themselves. What goes meanwhile is no error.
 ///
 /// # Errors
 /// It belongs to the whole host, or the policy or its file system refuses. One without labels is left as it is.
 pub fn relabel(path: &Path, label: &str) -> anyhow::Result<()> {
-    let clean: PathBuf = path.components().collect();
-    ensure!(
-        !NEVER.iter().any(|one| clean == Path::new(one)),
-        "SELinux relabeling of {} is not allowed",
-        path.display()
-    );
+    let named: PathBuf = path.components().collect();
+    let found = match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => named.clone(),
+        found => found.with_context(|| format!("finding {}", path.display()))?,
+    };
+    let never = |path: &Path| NEVER.iter().any(|one| path == Path::new(one));
+    ensure!(!never(&named) && !never(&found), "SELinux relabeling of {} is not allowed", path.display());
     let label = CString::new(label).context("a label with a NUL byte")?;
-    walk(&clean, &label)
+    walk(&found, &label)
 }
 
 /// As [`relabel`], unless the folder has the label: what is made in it inherits that.
@@ -172,6 +173,9 @@ mod tests {
             let error = relabel(Path::new(path), "x").unwrap_err().to_string();
             assert!(error.contains("is not allowed"), "{error}");
         }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
+        assert!(relabel(&dir.path().join("link"), "x").is_err());
         assert!(relabel(Path::new("/no/such/file"), "x").is_ok());
         assert!(label_folder(Path::new("/etc"), "x").is_err());
     }

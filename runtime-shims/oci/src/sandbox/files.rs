@@ -4,6 +4,7 @@
 //! Must not know: their containers.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -43,11 +44,11 @@ pub fn make(shared: &Shared, entry: &Entry<Sandbox>, own: &SandboxNamespaces) ->
         Some(dns) => resolv_conf(dns)?,
         None => host_text("/etc/resolv.conf")?,
     };
-    write(dir, "resolv.conf", &resolver)?;
-    write(dir, "hostname", &format!("{}\n", hostname(config, &shared.host)))?;
-    write(dir, "hosts", &host_text("/etc/hosts")?)?;
+    let root = own.user.as_ref().map_or((0, 0), plan::root_of);
+    write(dir, "resolv.conf", &resolver, root)?;
+    write(dir, "hostname", &format!("{}\n", hostname(config, &shared.host)), root)?;
+    write(dir, "hosts", &host_text("/etc/hosts")?, root)?;
     if own.ipc {
-        let root = own.user.as_ref().map_or((0, 0), plan::root_of);
         mounts::shared_memory(&shared_memory(shared, &entry.id), root)?;
     }
     Ok(())
@@ -61,7 +62,9 @@ fn host_text(path: &str) -> Result<String> {
     }
 }
 
-fn write(dir: &Path, name: &str, text: &str) -> Result<()> {
+/// A file that belongs to the pod's root.
+fn write(dir: &Path, name: &str, text: &str, (user, group): (u32, u32)) -> Result<()> {
     let path = dir.join(name);
-    Ok(fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?)
+    let written = fs::write(&path, text).and_then(|()| chown(&path, Some(user), Some(group)));
+    Ok(written.with_context(|| format!("writing {}", path.display()))?)
 }
