@@ -37,11 +37,12 @@ test: packages test-packages toolchain
 	  $(CARGO) test --workspace --locked --no-fail-fast; \
 	fi
 
-# seconds for each target; `make test` gives each a few hundred inputs
+# seconds for each target, and which targets (all, if none is named); `make test` gives each a few hundred inputs
 FUZZ_SECONDS ?= 120
+FUZZ_TARGETS ?=
 
 fuzz: packages toolchain
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test -p pintle-fuzz --locked -- --test-threads=1 --nocapture
+	./tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 bench: packages toolchain
 	$(CARGO) run --release --locked -p pintle-bench -- $(BENCH)

@@ -18,6 +18,8 @@ mod links;
 mod lock;
 mod loopback;
 mod namespace;
+#[doc(hidden)]
+pub mod parsers;
 pub mod plugin;
 mod range;
 mod request;

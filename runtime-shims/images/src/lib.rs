@@ -24,6 +24,8 @@ mod keep;
 mod layers;
 mod lock;
 mod manifest;
+#[doc(hidden)]
+pub mod parsers;
 mod progress;
 mod pull;
 mod reference;

@@ -2,11 +2,12 @@
 //!
 //! Nothing it returns is verified. Must not know: what is stored, retries.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use oci_client::client::{BlobResponse, Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
@@ -79,13 +80,17 @@ impl Remote {
     /// Gets a token where the registry wants one.
     pub async fn authorize(&self) -> Result<()> {
         let got = self.client.auth(&self.image, &self.auth, RegistryOperation::Pull);
-        got.await.map(drop).map_err(|error| match error {
+        let token = contained(got).await?.map_err(|error| match error {
             OciDistributionError::AuthenticationFailure(reason) => {
                 let reason: String = reason.chars().take(500).collect();
-                Error::new(ErrorKind::Unauthorized, format!("failed to authorize: failed to fetch token: {reason}"))
+                unauthorized(&format!("failed to fetch token: {reason}"))
             }
             other => failure(other),
-        })
+        })?;
+        match token.is_none_or(|token| token.bytes().all(is_of_header)) {
+            true => Ok(()),
+            false => Err(unauthorized("the token is no text that a header may have")),
+        }
     }
 
     /// The bytes of a manifest or index.
@@ -96,7 +101,7 @@ impl Remote {
         };
         let got = async {
             self.authorize().await?;
-            self.client.pull_manifest_raw(&image, &self.auth, &ACCEPT).await.map_err(failure)
+            contained(self.client.pull_manifest_raw(&image, &self.auth, &ACCEPT)).await?.map_err(failure)
         };
         let slow = |_| Error::new(ErrorKind::Unavailable, format!("{} did not send a manifest in time", self.host));
         let (bytes, _) = tokio::time::timeout(MANIFEST, got).await.map_err(slow)??;
@@ -106,13 +111,27 @@ impl Remote {
     /// A blob from `offset` on; a registry that cannot resume sends all of it.
     pub async fn blob(&self, digest: &Digest, offset: u64) -> Result<Stream> {
         let answer = self.client.pull_blob_stream_partial(&self.image, digest.as_str(), offset, None);
-        let (from, stream) = match answer.await.map_err(failure)? {
+        let (from, stream) = match contained(answer).await?.map_err(failure)? {
             BlobResponse::Full(stream) => (0, stream),
             BlobResponse::Partial(stream) => (offset, stream),
         };
         let broken = |error: std::io::Error| Error::new(ErrorKind::Unavailable, text_of(&error));
         Ok(Stream { from, bytes: stream.stream.map_err(broken).boxed() })
     }
+}
+
+/// An answer of oci-client's, which panics where a token that it fetched anew is no text for a header.
+async fn contained<T>(answer: impl Future<Output = T>) -> Result<T> {
+    let panicked = |_| Error::new(ErrorKind::Internal, "the registry's answer cannot be made sense of");
+    AssertUnwindSafe(answer).catch_unwind().await.map_err(panicked)
+}
+
+fn is_of_header(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~')
+}
+
+fn unauthorized(why: &str) -> Error {
+    Error::new(ErrorKind::Unauthorized, format!("failed to authorize: {why}"))
 }
 
 fn named(reference: &Reference) -> oci_client::Reference {

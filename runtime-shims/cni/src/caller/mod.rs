@@ -28,7 +28,8 @@ pub use pod::{Bandwidth, Capabilities, Dns, INTERFACE, Pod, PortMapping};
 use crate::request::VERSIONS;
 use crate::result::AddResult;
 use kept::{Kept, Records};
-use list::{List, Plugin};
+pub(crate) use list::List;
+use list::Plugin;
 use run::{Call, Programs};
 
 /// How long a plugin may take.

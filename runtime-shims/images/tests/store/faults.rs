@@ -134,6 +134,21 @@ async fn credentials_are_given_as_the_registry_asks() {
 }
 
 #[tokio::test]
+async fn tokens_that_no_header_takes_are_refused() {
+    let server = Server::start().await;
+    let name = server.hold(&big());
+    server.close(Gate::Token);
+    server.hand_out(r"two\nlines");
+    let handed = Auth::Basic { username: "me".into(), password: "secret".into() };
+    for auth in [handed, Auth::Token("two\nlines".into()), Auth::Token("\u{fc}".into())] {
+        let (_dir, store) = store();
+        let error = store.pull(&name, Some(&auth), Progress::none()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
+        assert!(error.to_string().contains("no text that a header may have"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn mirrors_are_asked_first_and_the_dead_passed_over() {
     let (mirror, other) = (Server::start().await, Server::start().await);
     let image = big();

@@ -53,6 +53,8 @@ struct State {
     faults: HashMap<String, VecDeque<Fault>>,
     asked: Vec<(String, Option<String>)>,
     gate: Gate,
+    /// What the token server hands out, as JSON has it.
+    token: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -146,6 +148,11 @@ impl Server {
         self.state.lock().unwrap().gate = gate;
     }
 
+    /// Whoever gets a token gets this one, as JSON has it.
+    pub fn hand_out(&self, token: &'static str) {
+        self.state.lock().unwrap().token = Some(token);
+    }
+
     /// The ranges of the requests for a blob, in order.
     pub fn ranges(&self, blob: &Blob) -> Vec<Option<String>> {
         let end = format!("/blobs/{}", blob.digest());
@@ -166,7 +173,10 @@ impl Server {
         let path = request.uri().path();
         if path == "/token" {
             return match has_password(request.headers()) {
-                true => whole(Blob::new("application/json", r#"{"token":"opaque"}"#)),
+                true => {
+                    let token = state.token.unwrap_or("opaque");
+                    whole(Blob::new("application/json", format!(r#"{{"token":"{token}"}}"#)))
+                }
                 false => status(401, "wrong password"),
             };
         }

@@ -2,8 +2,9 @@
 //!
 //! Must not know: who sends them.
 
-use pintle_fuzz::{Dice, mutate, run};
 use pintle_monitor::protocol::{Body, Exit, Kind, Refusal, Reply, Request, Run, State, Status, Stdio, Streams};
+
+use crate::{Dice, mutate};
 
 fn text(dice: &mut Dice) -> String {
     String::from_utf8_lossy(&dice.bytes(30)).into_owned()
@@ -80,24 +81,18 @@ fn reply(dice: &mut Dice) -> Reply {
 }
 
 /// What is read is what would be written: nothing is lost on the way, nothing made up.
-#[test]
-fn requests_are_read_or_refused() {
-    run("monitor requests", |dice| {
-        let mut message = request(dice).encode(dice.number() as u32);
-        mutate(&mut message, dice, 6);
-        if let Ok((number, request)) = Request::decode(&message) {
-            assert_eq!(Request::decode(&request.encode(number)), Ok((number, request)));
-        }
-    });
+pub(super) fn requests_are_read_or_refused(dice: &mut Dice) {
+    let mut message = request(dice).encode(dice.number() as u32);
+    mutate(&mut message, dice, 6);
+    if let Ok((number, request)) = Request::decode(&message) {
+        assert_eq!(Request::decode(&request.encode(number)), Ok((number, request)));
+    }
 }
 
-#[test]
-fn replies_are_read_or_refused() {
-    run("monitor replies", |dice| {
-        let mut message = reply(dice).encode();
-        mutate(&mut message, dice, 6);
-        if let Ok(reply) = Reply::decode(&message) {
-            assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
-        }
-    });
+pub(super) fn replies_are_read_or_refused(dice: &mut Dice) {
+    let mut message = reply(dice).encode();
+    mutate(&mut message, dice, 6);
+    if let Ok(reply) = Reply::decode(&message) {
+        assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+    }
 }

@@ -8,7 +8,8 @@ use pintle_bundle::{
     image_volumes,
 };
 use pintle_cri::v1;
-use pintle_fuzz::{Dice, mutate, run};
+
+use crate::{Dice, mutate};
 
 fn maps(dice: &mut Dice) -> Vec<v1::IdMapping> {
     let number = |dice: &mut Dice| dice.odd_number() as u32;
@@ -139,46 +140,43 @@ const PROFILE: &str = r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":
 
 fn damaged(text: &str, dice: &mut Dice) -> String {
     let mut document = serde_json::from_str(text).unwrap();
-    pintle_fuzz::json::mutate(&mut document, dice, 2);
+    crate::json::mutate(&mut document, dice, 2);
     document.to_string()
 }
 
-#[test]
-fn requests_make_specifications_or_errors() {
-    run("CRI requests", |dice| {
-        let (whole, pod) = (container(dice), sandbox(dice));
-        let (Some(config), Some(sandbox)) = (changed(&whole, dice), changed(&pod, dice)) else { return };
-        let (cdi, profile) = (damaged(CDI, dice), damaged(PROFILE, dice));
-        let mut passwd = b"root:x:0:0::/:\nann:x:1000:1000::/:\n".to_vec();
-        let mut group = b"ann:x:1000:\naudio:x:63:ann\n".to_vec();
-        mutate(&mut passwd, dice, 2);
-        mutate(&mut group, dice, 2);
-        let users = (String::from_utf8_lossy(&passwd).into_owned(), String::from_utf8_lossy(&group).into_owned());
-        let mut image = Config::default();
-        image.set_user(Some(String::from_utf8_lossy(&dice.bytes(6)).into_owned()));
-        image.set_volumes(Some(vec!["/data".into(), "../x".into()]));
-        let found = |mount: &v1::Mount| MountSource { path: mount.host_path.clone().into(), ..MountSource::default() };
-        let mounts: Vec<_> = config.mounts.iter().map(found).collect();
-        let _ = (cdi_devices(&config), image_volumes(&config, Some(&image), std::path::Path::new("/volumes")));
-        let _ = container_spec(&ContainerInput {
-            id: "C",
-            config: &config,
-            sandbox_id: "S",
-            sandbox: &sandbox,
-            image: Some(&image),
-            image_name: "example.com/web:1",
-            rootfs: "/rootfs".into(),
-            users: UserDatabase { passwd: &users.0, group: &users.1 },
-            namespaces: &NamespacePaths::default(),
-            files: &SandboxFiles::default(),
-            mounts: &mounts,
-            volumes: &[],
-            devices: &vec![Vec::new(); config.devices.len()],
-            cdi_specs: &[cdi],
-            seccomp_profile: Some(&profile),
-            selinux_level: "",
-            apparmor: None,
-            host: &Host::default(),
-        });
+pub(super) fn make_specifications_or_errors(dice: &mut Dice) {
+    let (whole, pod) = (container(dice), sandbox(dice));
+    let (Some(config), Some(sandbox)) = (changed(&whole, dice), changed(&pod, dice)) else { return };
+    let (cdi, profile) = (damaged(CDI, dice), damaged(PROFILE, dice));
+    let mut passwd = b"root:x:0:0::/:\nann:x:1000:1000::/:\n".to_vec();
+    let mut group = b"ann:x:1000:\naudio:x:63:ann\n".to_vec();
+    mutate(&mut passwd, dice, 2);
+    mutate(&mut group, dice, 2);
+    let users = (String::from_utf8_lossy(&passwd).into_owned(), String::from_utf8_lossy(&group).into_owned());
+    let mut image = Config::default();
+    image.set_user(Some(String::from_utf8_lossy(&dice.bytes(6)).into_owned()));
+    image.set_volumes(Some(vec!["/data".into(), "../x".into()]));
+    let found = |mount: &v1::Mount| MountSource { path: mount.host_path.clone().into(), ..MountSource::default() };
+    let mounts: Vec<_> = config.mounts.iter().map(found).collect();
+    let _ = (cdi_devices(&config), image_volumes(&config, Some(&image), std::path::Path::new("/volumes")));
+    let _ = container_spec(&ContainerInput {
+        id: "C",
+        config: &config,
+        sandbox_id: "S",
+        sandbox: &sandbox,
+        image: Some(&image),
+        image_name: "example.com/web:1",
+        rootfs: "/rootfs".into(),
+        users: UserDatabase { passwd: &users.0, group: &users.1 },
+        namespaces: &NamespacePaths::default(),
+        files: &SandboxFiles::default(),
+        mounts: &mounts,
+        volumes: &[],
+        devices: &vec![Vec::new(); config.devices.len()],
+        cdi_specs: &[cdi],
+        seccomp_profile: Some(&profile),
+        selinux_level: "",
+        apparmor: None,
+        host: &Host::default(),
     });
 }

@@ -2,17 +2,14 @@
 //!
 //! Must not know: who wrote them.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use jiff::Timestamp;
 use pintle_cri::log::{Stream, parse, record};
-use pintle_fuzz::{Dice, mutate, run};
 use pintle_kubelet::logs::read::{Options, read};
 use tokio::sync::mpsc;
 
-/// A reader that takes longer does not end.
-const WITHIN: Duration = Duration::from_secs(20);
+use super::ended;
+use crate::{Dice, mutate};
 
 /// A log as a runtime writes it: records of both streams, whole and partial.
 fn sound(dice: &mut Dice) -> Vec<u8> {
@@ -41,15 +38,12 @@ fn damaged(dice: &mut Dice) -> Vec<u8> {
     log
 }
 
-#[test]
-fn records_are_read_or_refused() {
-    run("log records", |dice| {
-        for line in damaged(dice).split_inclusive(|byte| *byte == b'\n') {
-            if let Ok(found) = parse(line) {
-                assert!(line.len() >= found.content.len() + found.written_timestamp.len());
-            }
+pub(super) fn records_are_read_or_refused(bytes: &[u8]) {
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if let Ok(found) = parse(line) {
+            assert!(line.len() >= found.content.len() + found.written_timestamp.len());
         }
-    });
+    }
 }
 
 fn options(dice: &mut Dice) -> Options {
@@ -63,7 +57,7 @@ fn options(dice: &mut Dice) -> Options {
     }
 }
 
-async fn shown(log: &[u8], options: &Options) -> Vec<u8> {
+fn shown(log: &[u8], options: &Options) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), log).unwrap();
     let (to, mut from) = mpsc::channel::<Bytes>(4);
@@ -79,34 +73,25 @@ async fn shown(log: &[u8], options: &Options) -> Vec<u8> {
         }
         text
     };
-    let both = async { tokio::join!(reading, taking).1 };
-    tokio::time::timeout(WITHIN, both).await.expect("a reader that does not end")
+    ended("a reader", async { tokio::join!(reading, taking).1 })
 }
 
-#[test]
-fn logs_are_read_to_their_end() {
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    run("logs", |dice| {
-        let log = damaged(dice);
-        let options = options(dice);
-        let text = tokio.block_on(shown(&log, &options));
-        if let Some(limit) = options.limit {
-            assert!(text.len() as u64 <= limit, "{} bytes of at most {limit}", text.len());
-        }
-        if !options.timestamps {
-            assert!(text.len() <= log.len(), "{} bytes of a log of {}", text.len(), log.len());
-        }
-    });
+pub(super) fn are_read_to_their_end(dice: &mut Dice) {
+    let log = damaged(dice);
+    let options = options(dice);
+    let text = shown(&log, &options);
+    if let Some(limit) = options.limit {
+        assert!(text.len() as u64 <= limit, "{} bytes of at most {limit}", text.len());
+    }
+    if !options.timestamps {
+        assert!(text.len() <= log.len(), "{} bytes of a log of {}", text.len(), log.len());
+    }
 }
 
-#[test]
-fn sound_logs_are_shown_whole() {
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    run("sound logs", |dice| {
-        let log = sound(dice);
-        let records = log.split_inclusive(|byte| *byte == b'\n').map(|line| parse(line).unwrap());
-        let whole: Vec<u8> = records.flat_map(|record| record.content.to_vec()).collect();
-        let text = tokio.block_on(shown(&log, &Options::default()));
-        assert_eq!(String::from_utf8_lossy(&text), String::from_utf8_lossy(&whole));
-    });
+pub(super) fn are_shown_whole(dice: &mut Dice) {
+    let log = sound(dice);
+    let records = log.split_inclusive(|byte| *byte == b'\n').map(|line| parse(line).unwrap());
+    let whole: Vec<u8> = records.flat_map(|record| record.content.to_vec()).collect();
+    let text = shown(&log, &Options::default());
+    assert_eq!(String::from_utf8_lossy(&text), String::from_utf8_lossy(&whole));
 }
