@@ -88,7 +88,11 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             let stream = match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, _)) => {
+                    // else a command's status would wait until its output is acknowledged
+                    let _ = stream.set_nodelay(true);
+                    stream
+                }
                 Err(error) => {
                     tracing::warn!("accepting a connection: {error}");
                     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -3,6 +3,8 @@
 //!
 //! Must not know: what the bytes are, or where they come from.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -23,6 +25,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::body::Body;
+
+/// A client that was told the end closes within this time, in which it also reads what is still on its way.
+const CLOSES_WITHIN: Duration = Duration::from_secs(30);
 
 /// How bytes become messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +102,11 @@ async fn speak(near: OnUpgrade, mut body: Incoming, form: Form) -> anyhow::Resul
             },
         }
     }
-    Ok(to.close().await?)
+    to.close().await?;
+    // dropped with something unread, a connection is reset, and the log's end may be lost with it
+    let closing = async { while let Some(Ok(_)) = from.next().await {} };
+    let _ = tokio::time::timeout(CLOSES_WITHIN, closing).await;
+    Ok(())
 }
 
 fn message(form: Form, data: Bytes) -> Message {

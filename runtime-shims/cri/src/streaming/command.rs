@@ -75,7 +75,7 @@ pub async fn serve<IO>(socket: WebSocketStream<IO>, protocol: Protocol, runtime:
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let (sink, source) = socket.split();
+    let (sink, mut source) = socket.split();
     let (client, write) = websocket::outgoing(sink, protocol.framing);
     let session = async move {
         // Tells the client that the session stands, before anything is printed.
@@ -90,13 +90,16 @@ where
             return;
         }
         let status = match open(&runtime, wanted).await {
-            Ok(opened) => exchange(source, &client, protocol, opened).await,
+            Ok(opened) => exchange(&mut source, &client, protocol, opened).await,
             Err(error) => Some(failure(&format!("the container runtime opened no streams: {error}"))),
         };
         if let Some(status) = status {
             report(&client, protocol, &status).await;
         }
+        drop(client);
         runtime.go_away().await;
+        drop(runtime);
+        websocket::until_closed(&mut source).await;
     };
     tokio::join!(session, write);
 }
@@ -127,7 +130,7 @@ async fn open(runtime: &Connection, wanted: Streams) -> Result<Opened, StreamErr
 
 /// Carries both directions; the runtime's status, or `None` when the client went first.
 async fn exchange<IO>(
-    source: SplitStream<WebSocketStream<IO>>,
+    source: &mut SplitStream<WebSocketStream<IO>>,
     client: &Outgoing,
     protocol: Protocol,
     opened: Opened,
@@ -149,11 +152,11 @@ where
 }
 
 /// Passes a client's messages on until it goes.
-async fn take_input<IO>(mut source: SplitStream<WebSocketStream<IO>>, protocol: Protocol, mut input: Input)
+async fn take_input<IO>(source: &mut SplitStream<WebSocketStream<IO>>, protocol: Protocol, mut input: Input)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    while let Some((channel, data)) = websocket::next(&mut source, protocol.framing).await {
+    while let Some((channel, data)) = websocket::next(source, protocol.framing).await {
         let closes_stdin = protocol.half_close && data.first() == Some(&STDIN);
         match channel {
             STDIN => pass(&mut input.stdin, data).await,
@@ -241,7 +244,47 @@ fn failure(message: &str) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::super::spdy::Side;
     use super::*;
+
+    /// A command that prints nothing and succeeds.
+    async fn succeeds(io: tokio::io::DuplexStream) {
+        let (_connection, mut incoming) = Connection::start(io, Side::Server);
+        let mut streams = vec![incoming.next().await.unwrap(), incoming.next().await.unwrap()];
+        for stream in &mut streams {
+            stream.writer.finish().await.unwrap();
+        }
+        while incoming.next().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn a_client_that_types_on_is_not_cut_off_before_it_has_read_the_end() {
+        let (client, server) = tokio::io::duplex(1 << 10);
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let types_on = async {
+            let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+            let mut heard = Vec::new();
+            while let Some(Ok(message)) = client.next().await {
+                if message.is_close() {
+                    break;
+                }
+                heard.push(message.into_data());
+            }
+            let typed = client.get_mut().write_all(b"\x82\x81keys\x00").await;
+            typed.expect("the connection stands until the client closes it");
+            heard
+        };
+        let streams = Streams { stdout: true, ..Streams::default() };
+        let session = async {
+            let socket = websocket::start(server).await;
+            serve(socket, PROTOCOLS[0], Connection::start(near, Side::Client).0, streams).await;
+        };
+        let (heard, (), ()) = tokio::join!(types_on, session, succeeds(far));
+        assert_eq!(heard.last().unwrap(), &b"\x03{\"metadata\":{},\"status\":\"Success\"}"[..]);
+    }
 
     #[test]
     fn clients_before_v4_hear_of_failures_only() {

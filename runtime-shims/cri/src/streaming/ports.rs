@@ -34,9 +34,11 @@ where
     let (mut sink, mut source) = socket.split();
     let (mut read, mut write) = tokio::io::split(runtime);
     let up = async {
+        let mut taken = true;
         while let Some(Ok(message)) = source.next().await {
             match message {
-                Message::Binary(data) if write.write_all(&data).await.is_ok() => {}
+                // a runtime that takes no more may still have something to say
+                Message::Binary(data) => taken = taken && write.write_all(&data).await.is_ok(),
                 Message::Ping(_) | Message::Pong(_) => {}
                 _ => break,
             }
@@ -53,9 +55,12 @@ where
         // The client may have gone first.
         let _ = sink.send(Message::Close(None)).await;
     };
-    tokio::select! { () = up => {}, () = down => {} }
+    let ended_here = tokio::select! { () = up => false, () = down => true };
     // The other end of a dropped connection sees it anyway.
     let _ = write.shutdown().await;
+    if ended_here {
+        websocket::until_closed(&mut source).await;
+    }
 }
 
 /// Serves the older way: channel `2i` carries the data of the i-th port, `2i + 1` its error; each begins with the port.
@@ -63,7 +68,7 @@ pub async fn serve<IO>(socket: WebSocketStream<IO>, framing: Framing, runtime: C
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let (sink, source) = socket.split();
+    let (sink, mut source) = socket.split();
     let (client, write) = websocket::outgoing(sink, framing);
     let session = async move {
         let mut writers = Vec::new();
@@ -84,10 +89,13 @@ where
             forwards.push(forward(data, error, &client, channel));
         }
         tokio::select! {
-            () = take_input(source, framing, writers) => {}
+            () = take_input(&mut source, framing, writers) => {}
             _ = join_all(forwards) => {}
         }
+        drop(client);
         runtime.go_away().await;
+        drop(runtime);
+        websocket::until_closed(&mut source).await;
     };
     tokio::join!(session, write);
 }
@@ -124,13 +132,13 @@ async fn copy(mut from: StreamReader, client: &Outgoing, channel: u8) {
 }
 
 async fn take_input<IO>(
-    mut source: SplitStream<WebSocketStream<IO>>,
+    source: &mut SplitStream<WebSocketStream<IO>>,
     framing: Framing,
     mut writers: Vec<Option<StreamWriter>>,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    while let Some((channel, data)) = websocket::next(&mut source, framing).await {
+    while let Some((channel, data)) = websocket::next(source, framing).await {
         if channel % 2 == 0 {
             pass(writers.get_mut(usize::from(channel / 2)), data).await;
         }

@@ -2,6 +2,8 @@
 //!
 //! Must not know: what the channels mean.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -25,6 +27,8 @@ use super::bridge::{Answer, plain};
 const LARGEST_MESSAGE: usize = 4 << 20;
 /// Messages that may wait for a slow client.
 const WAITING: usize = 16;
+/// A client that was told the end closes within this time, in which it also reads what is still on its way.
+const CLOSES_WITHIN: Duration = Duration::from_secs(30);
 
 /// How a channel number and its bytes make a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +136,17 @@ where
             return Some(read);
         }
     }
+}
+
+/// Reads on after an end that we told, until the client closes too: dropped with something unread, a connection is reset,
+/// and what was written last may never arrive.
+pub async fn until_closed<S, E>(source: &mut S)
+where
+    S: StreamExt<Item = Result<Message, E>> + Unpin,
+{
+    let closing = async { while let Some(Ok(_)) = source.next().await {} };
+    // one that does not close is let go
+    let _ = tokio::time::timeout(CLOSES_WITHIN, closing).await;
 }
 
 fn frame(framing: Framing, channel: u8, data: &[u8]) -> Message {

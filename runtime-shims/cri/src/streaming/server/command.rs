@@ -23,6 +23,8 @@ const WITHOUT_RESIZE: [&str; 2] = ["v2.channel.k8s.io", "channel.k8s.io"];
 const OPENED_WITHIN: Duration = Duration::from_secs(30);
 /// A command's own children may hold its output open after its end: nobody waits for them longer than this.
 const SILENT_AFTER_END: Duration = Duration::from_secs(2);
+/// A client that was told the end closes within this time, in which it also reads what is still on its way.
+const CLOSES_WITHIN: Duration = Duration::from_secs(30);
 const PIECE: usize = 32 << 10;
 
 /// Begins a process, or joins one, with the streams that the client opened.
@@ -107,7 +109,7 @@ pub async fn serve(
     let _ = error.writer.finish().await;
     connection.go_away().await;
     // it closes when it has read everything
-    let _ = tokio::time::timeout(SILENT_AFTER_END, gone(&mut incoming)).await;
+    let _ = tokio::time::timeout(CLOSES_WITHIN, gone(&mut incoming)).await;
 }
 
 impl Opened {
