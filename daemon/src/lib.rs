@@ -1,8 +1,10 @@
-//! What every long-running part needs and no part owns: shutdown, telemetry, the metrics registry, back-off, relaying bytes.
+//! What every long-running part needs and no part owns: shutdown, telemetry, the metrics registry, back-off, relaying bytes,
+//! opening below a folder.
 //!
 //! Must not know: Kubernetes.
 
 pub mod backoff;
+pub mod inside;
 pub mod metrics;
 pub mod relay;
 pub mod shutdown;

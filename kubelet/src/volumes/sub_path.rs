@@ -9,9 +9,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, mkdirat};
+use pintle_daemon::inside;
 
 /// Binds `volume/sub_path` to `target`, making missing directories, and hands back the place to mount.
 ///
@@ -56,23 +57,13 @@ fn beneath(root: &OwnedFd, sub_path: &str) -> anyhow::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    match open_below(root, Path::new(sub_path), how) {
+    match inside::open(root, Path::new(sub_path), how) {
         Ok(found) => Ok(found),
         Err(nix::Error::ENOENT) => {
             make_directories(root, sub_path)?;
-            Ok(open_below(root, Path::new(sub_path), how)?)
+            Ok(inside::open(root, Path::new(sub_path), how)?)
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-fn open_below(root: &OwnedFd, path: &Path, how: OpenHow) -> nix::Result<OwnedFd> {
-    loop {
-        match openat2(root, path, how) {
-            // a rename or mount elsewhere made the kernel unsure where `..` led; it says to try again
-            Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
-            opened => return opened,
-        }
     }
 }
 
@@ -83,7 +74,7 @@ fn make_directories(root: &OwnedFd, sub_path: &str) -> anyhow::Result<()> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY)
             .resolve(ResolveFlag::RESOLVE_BENEATH);
-        let parent = if done.as_os_str().is_empty() { root.try_clone()? } else { open_below(root, &done, how)? };
+        let parent = if done.as_os_str().is_empty() { root.try_clone()? } else { inside::open(root, &done, how)? };
         match mkdirat(&parent, Path::new(&part), Mode::from_bits_truncate(0o750)) {
             Ok(()) | Err(nix::Error::EEXIST) => {}
             Err(error) => return Err(error.into()),

@@ -12,9 +12,9 @@ use containerd_client::services::v1::snapshots::{
     CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
 };
 use containerd_client::types::{Descriptor, Mount};
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open};
 use nix::sys::stat::Mode;
+use pintle_daemon::inside;
 use tonic::{Code, Status};
 
 use crate::Inner;
@@ -197,13 +197,7 @@ pub fn open_inside(folder: &str, path: &str) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    loop {
-        match openat2(&root, path, how) {
-            // a rename or mount elsewhere made the kernel unsure where `..` led; it says to try again
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            opened => return opened,
-        }
-    }
+    inside::open(root, path, how)
 }
 
 #[cfg(test)]

@@ -44,6 +44,9 @@ pub struct Create {
     /// A file that gets the process's number
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// A mount namespace to make the container's from, instead of the host's; of no use to hooks that run in the container's
+    #[arg(long, value_name = "FILE")]
+    mounts: Option<PathBuf>,
     /// The container's ID
     id: String,
 }
@@ -87,7 +90,10 @@ impl Made {
         keep_filter(&self.folder, filter.as_ref())?;
         let cgroup = Cgroup::at(&place.path)?;
         self.make_cgroup(&cgroup, place, spec, report)?;
-        let namespaces = join::open(linux)?;
+        let hooks_inside = spec.hooks().as_ref().and_then(|hooks| hooks.create_container().as_ref());
+        // their programs are the host's
+        let mounts = order.mounts.as_deref().filter(|_| hooks_inside.is_none_or(Vec::is_empty));
+        let namespaces = join::open(linux, mounts)?;
         let sources = sources::prepare(spec, bundle, &rootfs, namespaces.users.as_ref().map(AsFd::as_fd), &cgroup)?;
         let (mut here, there) = Talk::pair().context("cannot make a pair of sockets")?;
         let init = Init {

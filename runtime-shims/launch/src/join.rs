@@ -40,9 +40,13 @@ pub struct Namespaces {
     pub users: Option<OwnedFd>,
 }
 
-/// Opens what is joined, and makes the user namespace where the container gets one of its own.
-pub fn open(linux: &Linux) -> Result<Namespaces> {
+/// Opens what is joined, and makes the user namespace where the container gets one of its own. `mounts` is the mount
+/// namespace its own is made from, where that is not this process's.
+pub fn open(linux: &Linux, mounts: Option<&Path>) -> Result<Namespaces> {
     let mut found = Namespaces::default();
+    if let Some(path) = mounts {
+        found.join(LinuxNamespaceType::Mount, libc::CLONE_NEWNS, path)?;
+    }
     for one in linux.namespaces().iter().flatten() {
         let flag = flag(one.typ());
         match (one.typ(), one.path()) {

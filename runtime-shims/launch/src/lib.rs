@@ -4,6 +4,7 @@
 //! Must not know: CRI, pods, images, who calls.
 
 pub mod apparmor;
+mod bare;
 mod cgroup;
 mod cli;
 mod create;
@@ -27,6 +28,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use bare::mounts as bare_mounts;
 pub use mapped::Mapped;
 pub use sealed::program as sealed_program;
 

@@ -53,6 +53,17 @@ fn an_exec_has_the_namespaces_cgroups_capabilities_and_filter_of_the_init() {
 }
 
 #[test]
+fn it_is_no_less_confined_where_its_mounts_are_made_from_the_hosts() {
+    for users in [false, true] {
+        let mut container = Container::staying();
+        container.from_host = true;
+        let container = if users { container.with_users() } else { container };
+        container.run();
+        exec_is_as_confined_as_init(&container);
+    }
+}
+
+#[test]
 fn an_exec_enters_the_user_namespace() {
     let container = Container::staying().with_users();
     container.run();
@@ -131,8 +142,14 @@ fn a_read_only_root_cannot_be_written() {
 
 #[test]
 fn no_mount_of_the_host_is_left() {
-    let container = Container::new("cat /proc/self/mountinfo");
-    let seen = container.finish();
+    for from_host in [false, true] {
+        let mut container = Container::new("cat /proc/self/mountinfo");
+        container.from_host = from_host;
+        only_its_own_mounts(&container, &container.finish());
+    }
+}
+
+fn only_its_own_mounts(container: &Container, seen: &str) {
     for line in seen.lines() {
         let mountpoint = line.split(' ').nth(4).unwrap();
         let known = ["/", "/proc", "/dev", "/sys"]

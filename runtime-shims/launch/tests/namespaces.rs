@@ -1,6 +1,7 @@
 //! `namespaces --pin`: what a sandbox's namespaces are and hold.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -27,6 +28,43 @@ fn unpin(dir: &Path) {
     for file in fs::read_dir(dir).unwrap() {
         nix::mount::umount2(&file.unwrap().path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
     }
+}
+
+/// Paths of what is mounted, from the root on.
+fn mounted() -> Vec<String> {
+    let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let mut paths: Vec<String> = table.lines().map(|line| line.split(' ').nth(4).unwrap().to_owned()).collect();
+    paths.sort();
+    paths
+}
+
+/// Brings this thread, and those it starts, into a mount namespace.
+fn leave_for(namespace: Option<OwnedFd>) {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, setns, unshare};
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
+    match namespace {
+        Some(namespace) => setns(namespace, CloneFlags::CLONE_NEWNS).unwrap(),
+        None => mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap(),
+    }
+}
+
+#[test]
+fn containers_mounts_begin_with_what_the_kernel_serves_and_nothing_of_the_hosts_disks() {
+    // away from what other tests mount meanwhile
+    leave_for(None);
+    let before = mounted();
+    let namespace = pintle_launch::bare_mounts().unwrap();
+    assert_eq!(mounted(), before, "nothing changed here");
+    leave_for(Some(namespace));
+    let mut top: Vec<_> = fs::read_dir("/").unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    top.sort();
+    assert_eq!(top, ["dev", "proc", "sys"]);
+    assert_eq!(fs::write("/file", "x").unwrap_err().raw_os_error(), Some(nix::libc::EROFS));
+    let (kept, others): (Vec<_>, Vec<_>) =
+        mounted().into_iter().partition(|path| ["/proc", "/sys"].iter().any(|kept| path.starts_with(kept)));
+    assert_eq!(others, ["/", "/dev/null"]);
+    assert!(!kept.is_empty() && kept.iter().all(|path| before.contains(path)), "{kept:?}");
 }
 
 #[test]

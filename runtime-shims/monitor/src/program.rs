@@ -20,7 +20,7 @@ use crate::error::{Error, io};
 /// The program, static and at fixed addresses; see `program/main.rs`.
 pub const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/monitor"));
 
-/// How often a start is tried.
+/// How often a start is tried whose cgroup vanished.
 const TRIES: u32 = 5;
 
 /// Starts a monitor that listens in `dir` and lives in `cgroups`; it serves when this returns.
@@ -30,10 +30,14 @@ pub(crate) fn start(dir: &Path, cgroups: &[PathBuf]) -> Result<(), Error> {
     let mut more = 1..TRIES;
     loop {
         match start_once(dir, cgroups) {
-            Err(Error::Start(_)) if more.next().is_some() => {}
+            Err(Error::Start(_)) if !all_there(cgroups) && more.next().is_some() => {}
             done => return done,
         }
     }
+}
+
+fn all_there(cgroups: &[PathBuf]) -> bool {
+    cgroups.iter().all(|cgroup| cgroup.exists())
 }
 
 fn start_once(dir: &Path, cgroups: &[PathBuf]) -> Result<(), Error> {

@@ -2,7 +2,6 @@
 //!
 //! Must not know: what any call does.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{CgroupDriver, Config, DEFAULT_HANDLER};
 use crate::container::Commands;
 use crate::drivers::cgroups::Hierarchies;
-use crate::drivers::launcher::Launcher;
+use crate::drivers::launcher::{Held, Launcher};
 use crate::drivers::monitors::Monitors;
 use crate::error::{Error, Result};
 use crate::events::Events;
@@ -42,8 +41,8 @@ pub struct Shared {
     pub streaming: Server,
     /// Who waits for the ends of commands in containers.
     pub commands: Commands,
-    /// The program of the default handler, where that is Pintle's own.
-    sealed: Option<Arc<OwnedFd>>,
+    /// What the default handler is started with, where that is Pintle's own.
+    held: Option<Arc<Held>>,
     /// As `UpdateRuntimeConfig` last gave it.
     pub pod_cidr: Mutex<String>,
 }
@@ -84,8 +83,8 @@ impl Shared {
         let argv = argv.ok_or_else(|| Error::NotFound(format!("no runtime for {handler:?} is configured")))?;
         let root = if named.is_empty() { "launch".to_owned() } else { format!("launch-{named}") };
         let root = self.config.state.join(root);
-        let launcher = match self.sealed.as_ref().filter(|_| named.is_empty()) {
-            Some(sealed) => Launcher::own(argv.clone(), root, sealed.clone()),
+        let launcher = match self.held.as_ref().filter(|_| named.is_empty()) {
+            Some(held) => Launcher::own(argv.clone(), root, held.clone()),
             None => Launcher::new(argv.clone(), root),
         };
         Ok(launcher.with_systemd(self.config.cgroup_driver == CgroupDriver::Systemd))
@@ -94,8 +93,8 @@ impl Shared {
     /// Pintle's own OCI runtime, whichever is the default handler's.
     pub fn own_launcher(&self) -> Launcher {
         let (argv, root) = (self.config.namespaces.clone(), self.config.state.join("launch"));
-        match &self.sealed {
-            Some(sealed) => Launcher::own(argv, root, sealed.clone()),
+        match &self.held {
+            Some(held) => Launcher::own(argv, root, held.clone()),
             None => Launcher::new(argv, root),
         }
     }
@@ -153,7 +152,7 @@ impl Runtime {
             events: Events::default(),
             commands: Commands::default(),
             pod_cidr: Mutex::default(),
-            sealed: sealed(&config)?.map(Arc::new),
+            held: held(&config)?.map(Arc::new),
             config,
             hierarchies,
             sandboxes,
@@ -190,10 +189,10 @@ impl Runtime {
     }
 }
 
-/// The program of the default handler where that is Pintle's own OCI runtime, which is run from a mount of its own.
-fn sealed(config: &Config) -> anyhow::Result<Option<OwnedFd>> {
+/// Where the default handler is Pintle's own OCI runtime, it is run from a mount of its own.
+fn held(config: &Config) -> anyhow::Result<Option<Held>> {
     let program = config.launcher.first().filter(|_| config.launcher == config.namespaces);
-    program.map(|program| pintle_launch::sealed_program(Path::new(program))).transpose()
+    program.map(|program| Held::open(Path::new(program))).transpose()
 }
 
 /// Imports the archives of the configured folder beside everything else; those that were imported before cost nothing.

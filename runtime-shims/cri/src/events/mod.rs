@@ -25,8 +25,8 @@ const QUEUE: usize = 1024;
 /// A Go server answers a subscription with its first event and not before: when it has not refused for this long, it is
 /// taken to have subscribed.
 const SUBSCRIBED_AFTER: Duration = Duration::from_millis(200);
-/// A stream that ends well within this, without an event, is of a runtime whose events are turned off: CRI-O, unless
-/// `enable_pod_events` is set, answers so instead of with `Unimplemented`.
+/// Streams that end well within this, without an event, are of a runtime whose events are turned off: CRI-O, unless
+/// `enable_pod_events` is set, answers so instead of with `Unimplemented`. One such stream may be of a runtime that stops.
 const TURNED_OFF_WITHIN: Duration = Duration::from_secs(1);
 /// How often a runtime without any events is looked at: the period of upstream's generic PLEG.
 const RELIST_PERIOD: Duration = Duration::from_secs(1);
@@ -63,6 +63,8 @@ pub enum Event {
 pub(crate) enum Ended {
     /// The runtime has no such source.
     Unsupported,
+    /// It ended well, at once and without an event.
+    Empty,
     Lost(Status),
     /// Nobody reads any more.
     Unread,
@@ -88,15 +90,19 @@ impl Runtime {
 async fn feed(runtime: Runtime, events: Sender<Event>) {
     let mut source = Source::Cri;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut empty_before = false;
     loop {
         let began = Instant::now();
         let ended = tokio::select! {
             _ = events.closed() => return,
             ended = follow(source, &runtime, &events) => ended,
         };
+        let empty = matches!(ended, Ended::Empty);
         match ended {
             Ended::Unread => return,
             Ended::Unsupported => source = next_source(source, &runtime),
+            Ended::Empty if empty_before => source = next_source(source, &runtime),
+            Ended::Empty => tokio::time::sleep(backoff.next_delay()).await,
             Ended::Lost(status) => {
                 debug!(?source, code = ?status.code(), message = status.message(), "the event stream ended");
                 if began.elapsed() > Duration::from_secs(30) {
@@ -105,6 +111,7 @@ async fn feed(runtime: Runtime, events: Sender<Event>) {
                 tokio::time::sleep(backoff.next_delay()).await;
             }
         }
+        empty_before = empty;
     }
 }
 
@@ -150,7 +157,7 @@ async fn follow_cri(runtime: &Runtime, events: &Sender<Event>) -> Ended {
 fn ended_well(any: bool, after: Duration) -> Ended {
     match any || after >= TURNED_OFF_WITHIN {
         true => Ended::Lost(Status::unavailable("the runtime ended the event stream")),
-        false => Ended::Unsupported,
+        false => Ended::Empty,
     }
 }
 
@@ -204,10 +211,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_that_ends_at_once_and_empty_is_of_a_runtime_without_events() {
-        let off = |any, after| matches!(ended_well(any, after), Ended::Unsupported);
-        assert!(off(false, Duration::from_millis(3)));
-        assert!(!off(true, Duration::from_millis(3)), "it told something");
-        assert!(!off(false, Duration::from_secs(60)), "it was quiet and is being stopped");
+    fn a_stream_that_ends_at_once_and_empty_is_told_from_one_that_is_lost() {
+        let empty = |any, after| matches!(ended_well(any, after), Ended::Empty);
+        assert!(empty(false, Duration::from_millis(3)));
+        assert!(!empty(true, Duration::from_millis(3)), "it told something");
+        assert!(!empty(false, Duration::from_secs(60)), "it was quiet and is being stopped");
     }
 }

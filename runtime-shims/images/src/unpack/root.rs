@@ -10,10 +10,12 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, readlinkat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstatat, major, minor, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use pintle_daemon::inside;
 
 use super::metadata::set_opaque;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -65,13 +67,7 @@ impl Root {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV);
-        loop {
-            match openat2(&self.dir, path, how) {
-                // a rename elsewhere made the kernel unsure; it says to try again
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                opened => return opened,
-            }
-        }
+        inside::open(&self.dir, path, how)
     }
 
     /// Makes a folder part by part. A link to nothing is followed: its target is made, inside the root.

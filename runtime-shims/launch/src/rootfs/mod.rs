@@ -55,8 +55,7 @@ pub struct Tree {
 pub fn build(spec: &Spec, sources: &Sources, has_cgroup_namespace: bool) -> Result<Tree> {
     isolate().context("cannot leave the host's mount propagation")?;
     let null = open_null()?;
-    let top = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).context("cannot open /")?;
-    mount::attach(sources.root.as_fd(), top.as_fd()).context("cannot attach the root")?;
+    cover(sources.root.as_fd()).context("cannot attach the root")?;
     let root = sources.root.try_clone().context("no fd left")?;
     let mut tree = Tree { root, null, dev_read_only: false };
     let mut own_dev = true;
@@ -75,9 +74,25 @@ pub fn build(spec: &Spec, sources: &Sources, has_cgroup_namespace: bool) -> Resu
 }
 
 /// No mount of this namespace reaches the host's, nor the other way.
-fn isolate() -> Result<()> {
-    let top = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    Ok(mount::change(top.as_fd(), true, Change { propagation: libc::MS_PRIVATE, ..Change::default() })?)
+pub fn isolate() -> Result<()> {
+    Ok(mount::change(top()?.as_fd(), true, Change { propagation: libc::MS_PRIVATE, ..Change::default() })?)
+}
+
+fn top() -> Result<OwnedFd> {
+    open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).context("cannot open /")
+}
+
+/// Attaches a detached mount on top of this process's root.
+pub fn cover(root: BorrowedFd<'_>) -> Result<()> {
+    Ok(mount::attach(root, top()?.as_fd())?)
+}
+
+/// Makes an attached mount this process's root, and lets go of everything that was around it.
+pub fn take(root: BorrowedFd<'_>) -> Result<()> {
+    fchdir(root).context("cannot enter the root")?;
+    pivot_root(".", ".").context("cannot change the root")?;
+    umount2(".", MntFlags::MNT_DETACH).context("cannot let go of the root before")?;
+    chdir("/").context("cannot enter the new root")
 }
 
 fn open_null() -> Result<OwnedFd> {
@@ -224,12 +239,9 @@ impl Tree {
         Ok(mount::attach(cover.as_fd(), target.as_fd())?)
     }
 
-    /// Makes the tree this process's root, and lets go of everything that was around it.
+    /// Makes the tree this process's root.
     pub fn enter(self, spec: &Spec) -> Result<()> {
-        fchdir(self.root()).context("cannot enter the root")?;
-        pivot_root(".", ".").context("cannot change the root")?;
-        umount2(".", MntFlags::MNT_DETACH).context("cannot let go of the host's root")?;
-        chdir("/").context("cannot enter the new root")?;
+        take(self.root())?;
         self.propagate(spec)
     }
 

@@ -4,14 +4,18 @@
 #![allow(dead_code)] // each test program uses a part of it
 
 use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
+/// Where containers' mounts begin, as a runtime keeps it.
+static MOUNTS: LazyLock<OwnedFd> = LazyLock::new(|| pintle_launch::bare_mounts().unwrap());
 
 /// What Kubernetes gives a container by default.
 pub const CAPABILITIES: [&str; 14] = [
@@ -40,6 +44,8 @@ pub struct Container {
     pub program: PathBuf,
     /// What every call is given besides.
     pub flags: Vec<&'static str>,
+    /// Its mounts are made from the host's, as by a caller that keeps nothing.
+    pub from_host: bool,
 }
 
 impl Container {
@@ -59,7 +65,7 @@ impl Container {
             symlink("busybox", root.join("bin").join(name)).unwrap();
         }
         let program = env!("CARGO_BIN_EXE_pintle-launch").into();
-        let mut container = Container { dir, spec: spec(&id), id, program, flags: Vec::new() };
+        let mut container = Container { dir, spec: spec(&id), id, program, flags: Vec::new(), from_host: false };
         container.spec["process"]["args"] = json!(["/bin/sh", "-c", script]);
         container
     }
@@ -96,7 +102,9 @@ impl Container {
     pub fn create(&self) -> Output {
         fs::write(self.dir.path().join("config.json"), self.spec.to_string()).unwrap();
         let (bundle, pid) = (self.dir.path().to_str().unwrap(), self.dir.path().join("pid"));
-        self.call(&["create", "--bundle", bundle, "--pid-file", pid.to_str().unwrap(), &self.id])
+        let mounts = format!("/proc/{}/fd/{}", std::process::id(), MOUNTS.as_raw_fd());
+        let mounts: &[&str] = if self.from_host { &[] } else { &["--mounts", &mounts] };
+        self.call(&[&["create", "--bundle", bundle, "--pid-file", pid.to_str().unwrap()], mounts, &[&self.id]].concat())
     }
 
     pub fn start(&self) -> Output {

@@ -7,9 +7,9 @@ use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
 use nix::libc;
+use pintle_daemon::inside;
 
 /// The text of a file at `path` in `root`, up to `most` bytes; empty where there is none, or it is no file.
 pub fn read(root: &Path, path: &str, most: u64) -> io::Result<String> {
@@ -41,13 +41,7 @@ fn open(root: &Path, path: &str, flags: OFlag) -> io::Result<File> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    loop {
-        match openat2(&root, path, how) {
-            // a rename or mount elsewhere made the kernel unsure where `..` led; it says to try again
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            opened => return Ok(File::from(opened?)),
-        }
-    }
+    Ok(File::from(inside::open(root, path, how)?))
 }
 
 #[cfg(test)]

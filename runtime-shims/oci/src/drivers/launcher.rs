@@ -14,11 +14,37 @@ use oci_spec::runtime::LinuxIdMapping;
 use pintle_bundle::UserMappings;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+use tracing::warn;
 
 use super::namespaces::Wanted;
 
 /// A command that takes longer is ended.
 pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// What Pintle's own is started with, held open: what is at a path may change.
+#[derive(Debug)]
+pub struct Held {
+    /// Its program, sealed against containers.
+    program: OwnedFd,
+    /// The mount namespace that containers' are made from; the host's where none could be made.
+    mounts: Option<OwnedFd>,
+}
+
+impl Held {
+    /// # Errors
+    /// No such program, or no right to mount.
+    pub fn open(program: &Path) -> anyhow::Result<Self> {
+        let program = pintle_launch::sealed_program(program)?;
+        let mounts = pintle_launch::bare_mounts();
+        let mounts = mounts.inspect_err(|error| warn!("containers start from the host's mounts: {error:#}")).ok();
+        Ok(Self { program, mounts })
+    }
+}
+
+/// How other processes open a descriptor of this one's.
+fn path_of(fd: &OwnedFd) -> OsString {
+    format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()).into()
+}
 
 /// One OCI runtime.
 #[derive(Debug, Clone)]
@@ -27,8 +53,8 @@ pub struct Launcher {
     argv: Vec<OsString>,
     /// Its own state, given as `--root`.
     root: PathBuf,
-    /// Pintle's own, sealed against containers: run from here, and what needs no process of its own is done in this one.
-    own: Option<Arc<OwnedFd>>,
+    /// Pintle's own: run from here, and what needs no process of its own is done in this one.
+    own: Option<Arc<Held>>,
     /// Containers' cgroups are scopes of systemd's.
     systemd: bool,
 }
@@ -39,9 +65,9 @@ impl Launcher {
         Self { argv, root, own: None, systemd: false }
     }
 
-    /// Pintle's own, whose program `sealed` holds.
-    pub fn own(argv: Vec<OsString>, root: PathBuf, sealed: Arc<OwnedFd>) -> Self {
-        Self { argv, root, own: Some(sealed), systemd: false }
+    /// Pintle's own.
+    pub fn own(argv: Vec<OsString>, root: PathBuf, held: Arc<Held>) -> Self {
+        Self { argv, root, own: Some(held), systemd: false }
     }
 
     /// The same, with systemd's or its own cgroups.
@@ -51,8 +77,8 @@ impl Launcher {
 
     fn line<'a>(&self, rest: impl IntoIterator<Item = &'a OsStr>) -> Vec<OsString> {
         let mut line = self.argv.clone();
-        if let (Some(sealed), Some(program)) = (&self.own, line.first_mut()) {
-            *program = format!("/proc/{}/fd/{}", std::process::id(), sealed.as_raw_fd()).into();
+        if let (Some(held), Some(program)) = (&self.own, line.first_mut()) {
+            *program = path_of(&held.program);
         }
         line.push("--root".into());
         line.push(self.root.clone().into());
@@ -64,7 +90,9 @@ impl Launcher {
     /// `create`, for the monitor.
     pub fn create(&self, bundle: &Path, pid_file: &Path, console: bool, id: &str) -> Vec<OsString> {
         let head = [OsStr::new("create"), "--bundle".as_ref(), bundle.as_ref()];
-        self.for_monitor(&head, &[], pid_file, console, id)
+        let mounts = self.own.as_ref().and_then(|held| held.mounts.as_ref()).map(path_of);
+        let more: Vec<&OsStr> = mounts.iter().flat_map(|path| [OsStr::new("--mounts"), path]).collect();
+        self.for_monitor(&head, &more, pid_file, console, id)
     }
 
     /// `exec` of the process in a file, for the monitor. What goes wrong is written to `log`: the command's own output
