@@ -36,6 +36,9 @@ pub(crate) struct Index {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
     pub manifest: Digest,
+    /// The indexes that led to it, the innermost first: whoever imports an archive of it knows it by their digests too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<Digest>,
     /// Compressed, with configuration and manifest, in bytes.
     pub size: u64,
     /// Lowest first.
@@ -88,7 +91,7 @@ impl Index {
     pub fn needed(&self) -> Needed {
         let mut needed = Needed::default();
         for (id, record) in &self.images {
-            needed.blobs.extend([id.clone(), record.manifest.clone()]);
+            needed.blobs.extend([id, &record.manifest].into_iter().chain(&record.indexes).cloned());
             for layer in &record.layers {
                 needed.blobs.insert(layer.blob.clone());
                 needed.layers.insert(layer.diff_id.clone());
@@ -217,7 +220,7 @@ mod tests {
 
     fn record(seed: &[u8]) -> Record {
         let layer = LayerRecord { blob: Digest::of(b"blob"), diff_id: Digest::of(b"diff") };
-        Record { manifest: Digest::of(seed), size: 1, layers: vec![layer], pinned: false }
+        Record { manifest: Digest::of(seed), indexes: Vec::new(), size: 1, layers: vec![layer], pinned: false }
     }
 
     #[test]

@@ -16,11 +16,14 @@ use crate::content::write_atomically;
 use crate::digest::Digest;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::index::file_names;
+use crate::inherit;
 use crate::lock;
 use crate::unpack;
 
 const RECORD: &str = "layer.json";
 const ROOT: &str = "fs";
+/// The folders of a layer that it does not describe.
+const IMPLIED: &str = "implied";
 /// Digits of a diffID in a short path; more where two layers share them.
 const SHORTEST: usize = 8;
 
@@ -65,11 +68,21 @@ impl Layers {
         &self.boot
     }
 
-    /// A short path to the root of a layer that is there: mount options have room for one page of them.
-    pub fn path(&self, diff_id: &Digest) -> Result<PathBuf> {
-        let target = Path::new("../layers").join(diff_id.hex()).join(ROOT);
-        for length in SHORTEST..=diff_id.hex().len() {
-            let alias = self.aliases.join(&diff_id.hex()[..length]);
+    /// The folders that show these layers, given lowest first: topmost first, as overlayfs' `lowerdir` has them.
+    pub fn stack(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>> {
+        let mut stack = Vec::new();
+        for (at, diff_id) in diff_ids.iter().enumerate() {
+            stack.push(self.short(diff_id, Path::new("../layers").join(diff_id.hex()).join(ROOT))?);
+            stack.extend(self.inherited(diff_id, &diff_ids[..at])?);
+        }
+        stack.reverse();
+        Ok(stack)
+    }
+
+    /// A short path to something: mount options have room for one page of them.
+    fn short(&self, name: &Digest, target: PathBuf) -> Result<PathBuf> {
+        for length in SHORTEST..=name.hex().len() {
+            let alias = self.aliases.join(&name.hex()[..length]);
             let made = std::os::unix::fs::symlink(&target, &alias);
             if made.is_ok() || fs::read_link(&alias).is_ok_and(|it| it == target) {
                 return Ok(alias);
@@ -77,7 +90,41 @@ impl Layers {
             made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
                 .context(|| format!("cannot make {}", alias.display()))?;
         }
-        Err(Error::new(ErrorKind::Internal, format!("layer {diff_id} has no short path")))
+        Err(Error::new(ErrorKind::Internal, format!("{} has no short path", target.display())))
+    }
+
+    /// What lies above a layer that does not describe all of its folders, on these layers. Made once, and gone with it.
+    fn inherited(&self, diff_id: &Digest, below: &[Digest]) -> Result<Option<PathBuf>> {
+        let layer = self.known(diff_id)?;
+        if layer.implied.is_empty() || below.is_empty() {
+            return Ok(None);
+        }
+        let row: String = below.iter().chain([diff_id]).map(Digest::as_str).collect();
+        let name = Digest::of(row.as_bytes());
+        let dir = self.dir.join(diff_id.hex()).join(name.hex());
+        if !dir.is_dir() {
+            let below = below.iter().rev().map(|it| self.known(it)).collect::<Result<Vec<_>>>()?;
+            let new = dir.with_extension(format!("{:08x}", rand::random::<u32>()));
+            fs::create_dir(&new).context(|| format!("cannot make {}", new.display()))?;
+            let filled = inherit::fill(&new, &layer, &below);
+            if filled.is_err() || fs::rename(&new, &dir).is_err() {
+                // somebody else was faster, or it failed
+                let _ = fs::remove_dir_all(&new);
+            }
+            filled?;
+        }
+        let mut entries = fs::read_dir(&dir).context(|| format!("cannot list {}", dir.display()))?;
+        let target = || Path::new("../layers").join(diff_id.hex()).join(name.hex());
+        entries.next().map(|_| self.short(&name, target())).transpose()
+    }
+
+    fn known(&self, diff_id: &Digest) -> Result<inherit::Known> {
+        let dir = self.dir.join(diff_id.hex());
+        let implied = match fs::read(dir.join(IMPLIED)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read.context(|| format!("cannot read what layer {diff_id} implies"))?,
+        };
+        Ok(inherit::Known { root: dir.join(ROOT), implied: inherit::decode(&implied) })
     }
 
     /// What is known of a layer that is there.
@@ -127,6 +174,10 @@ impl Layers {
         if done.diff_id != *diff_id {
             let text = format!("wrong diff id calculated on extraction {}, expected {diff_id}", done.diff_id);
             return Err(Error::new(ErrorKind::Corrupt, text));
+        }
+        if !done.implied.is_empty() {
+            let file = new.join(IMPLIED);
+            fs::write(&file, inherit::encode(&done.implied)).context(|| format!("cannot write {}", file.display()))?;
         }
         let record = Record { bytes: done.bytes, entries: done.entries, boot: Some(self.boot.clone()) };
         write_atomically(&new.join(RECORD), &encode(&record))?;

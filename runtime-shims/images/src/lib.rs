@@ -20,6 +20,7 @@ mod error;
 mod fetch;
 mod growth;
 mod index;
+mod inherit;
 mod keep;
 mod layers;
 mod lock;

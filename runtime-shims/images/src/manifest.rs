@@ -69,6 +69,39 @@ pub(crate) struct Manifest {
     pub layers: Vec<Descriptor>,
 }
 
+impl Manifest {
+    /// Attestations and other artifacts have configurations of their own kinds.
+    pub fn is_image(&self) -> bool {
+        [DOCKER_CONFIG, OCI_CONFIG].contains(&self.config.media_type.as_str())
+    }
+}
+
+/// An image that was found, with all that led to it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Found {
+    pub manifest: Manifest,
+    /// The manifest as it was written.
+    pub bytes: Vec<u8>,
+    /// The indexes on the way to it, the innermost first.
+    pub indexes: Vec<Vec<u8>>,
+}
+
+impl Found {
+    pub fn new(bytes: Vec<u8>, manifest: Manifest) -> Self {
+        Self { manifest, bytes, indexes: Vec::new() }
+    }
+
+    /// The digest under which it was found: of the outermost index, else its own.
+    pub fn target(&self) -> Digest {
+        Digest::of(self.indexes.last().unwrap_or(&self.bytes))
+    }
+
+    /// Everything that was written about it.
+    pub fn documents(&self) -> impl Iterator<Item = &[u8]> {
+        [&self.bytes].into_iter().chain(&self.indexes).map(Vec::as_slice)
+    }
+}
+
 /// What a reference may point at.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Document {
@@ -120,6 +153,14 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Document> {
         }
         other => Err(Error::new(ErrorKind::Unsupported, format!("manifest of media type {other:?} is not supported"))),
     }
+}
+
+/// What a document is that was read before: as it says, or as its fields do.
+pub(crate) fn media_type(bytes: &[u8]) -> Result<&'static str> {
+    let outline: Outline = json(bytes, "manifest")?;
+    let known = [DOCKER_MANIFEST, OCI_MANIFEST, DOCKER_INDEX, OCI_INDEX];
+    let default = if outline.manifests.is_some() { OCI_INDEX } else { OCI_MANIFEST };
+    Ok(known.into_iter().find(|it| *it == outline.media_type).unwrap_or(default))
 }
 
 /// An index may name what this program cannot read (another digest algorithm, say): such entries are left out.
@@ -206,21 +247,49 @@ pub(crate) fn choose<'a>(entries: &'a [Descriptor], own: &Platform) -> Vec<&'a D
 
 const UNNAMED: u32 = 100;
 
-/// How well a platform fits, 0 best; nothing where it does not run.
+/// What this platform runs for another's sake (amd64 what is for 386, arm64 what is for arm) fits less well.
+const FOREIGN: u32 = 50;
+
+/// How well a platform fits, 0 best; nothing where it does not run. As containerd has it.
 fn rank(platform: Option<&Platform>, own: &Platform) -> Option<u32> {
     let Some(platform) = platform else { return Some(UNNAMED) };
-    if platform.os != own.os || platform.architecture != own.architecture {
+    if platform.os != own.os {
         return None;
     }
-    match (platform.architecture.as_str(), platform.variant.as_str()) {
-        ("arm64", "" | "v8") | ("amd64", "" | "v1") => Some(0),
-        ("arm", variant) => {
-            let level = |it: &str| it.strip_prefix('v').and_then(|it| it.parse::<u32>().ok());
-            let (its, ours) = (level(if variant.is_empty() { "v7" } else { variant })?, level(&own.variant)?);
-            ours.checked_sub(its)
-        }
-        (_, variant) => (variant == own.variant).then_some(0),
+    let (architecture, variant) = normal(platform);
+    let level = |variant: &str| variant.strip_prefix('v').and_then(|level| level.parse::<u32>().ok());
+    match (architecture, own.architecture.as_str()) {
+        ("arm", "arm") => level(&own.variant)?.checked_sub(level(variant)?),
+        ("arm", "arm64") => Some(FOREIGN + 8_u32.checked_sub(level(variant)?)?),
+        ("386", "amd64") => Some(FOREIGN),
+        (its, ours) => (its == ours && variant == normal(own).1).then_some(0),
     }
+}
+
+/// Architecture and variant under the names that most use.
+fn normal(platform: &Platform) -> (&str, &str) {
+    match (platform.architecture.as_str(), platform.variant.as_str()) {
+        ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+        ("x86_64" | "x86-64", variant) => ("amd64", variant),
+        ("aarch64" | "arm64", "8" | "v8") => ("arm64", ""),
+        ("aarch64", variant) => ("arm64", variant),
+        ("i386", _) => ("386", ""),
+        ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
+        ("armel", _) | ("arm", "6") => ("arm", "v6"),
+        ("arm", "5") => ("arm", "v5"),
+        ("arm", "8") => ("arm", "v8"),
+        as_they_are => as_they_are,
+    }
+}
+
+/// Whether an image is for this platform, by what it says of itself.
+pub(crate) fn runs_on(config: &ImageConfiguration, own: &Platform) -> bool {
+    let its = Platform {
+        os: config.os().to_string(),
+        architecture: config.architecture().to_string(),
+        variant: config.variant().clone().unwrap_or_default(),
+    };
+    rank(Some(&its), own).is_some()
 }
 
 #[cfg(test)]
@@ -284,20 +353,32 @@ mod tests {
         assert_eq!(layers(&manifest, &config, 0).unwrap_err().kind(), ErrorKind::Refused);
     }
 
+    /// What of these entries a machine takes, the best first.
+    fn taken(entries: &[&str], own: &str) -> Vec<String> {
+        let split = |text: &str| {
+            let mut parts = text.split('/').map(str::to_owned);
+            [(); 3].map(|()| parts.next().unwrap_or_default())
+        };
+        let entries: Vec<Descriptor> = entries.iter().map(|it| split(it)).map(|[a, b, c]| entry(&a, &b, &c)).collect();
+        let own = entry_platform(split(own));
+        let shown = |it: &Platform| format!("{}/{}/{}", it.os, it.architecture, it.variant);
+        let chosen = choose(&entries, &own).into_iter().filter_map(|it| it.platform.as_ref());
+        chosen.map(|it| shown(it).trim_end_matches('/').to_owned()).collect()
+    }
+
+    fn entry_platform([os, architecture, variant]: [String; 3]) -> Platform {
+        Platform { os, architecture, variant }
+    }
+
     #[test]
     fn the_best_entry_for_a_platform_comes_first() {
-        let entries = [
-            entry("linux", "arm", "v6"),
-            entry("linux", "arm", "v7"),
-            entry("unknown", "unknown", ""),
-            entry("linux", "amd64", "v3"),
-        ];
-        let own = Platform { os: "linux".into(), architecture: "arm".into(), variant: "v7".into() };
-        let found: Vec<&str> =
-            choose(&entries, &own).into_iter().map(|it| it.platform.as_ref().unwrap().variant.as_str()).collect();
-        assert_eq!(found, ["v7", "v6"]);
-        let own = Platform { os: "linux".into(), architecture: "amd64".into(), variant: String::new() };
-        assert!(choose(&entries, &own).is_empty());
+        let arms = ["linux/arm/v6", "linux/arm/v7", "unknown/unknown", "linux/arm64/v8", "windows/arm/v7"];
+        assert_eq!(taken(&arms, "linux/arm/v7"), ["linux/arm/v7", "linux/arm/v6"]);
+        assert_eq!(taken(&arms, "linux/arm64/v8"), ["linux/arm64/v8", "linux/arm/v7", "linux/arm/v6"]);
+        let intel = ["linux/386", "linux/amd64/v3", "linux/amd64/v2", "linux/x86_64", "linux/amd64/v1"];
+        assert_eq!(taken(&intel, "linux/amd64"), ["linux/x86_64", "linux/amd64/v1", "linux/386"]);
+        assert_eq!(taken(&["linux/aarch64", "linux/armhf"], "linux/arm64/v8"), ["linux/aarch64", "linux/armhf"]);
+        assert!(taken(&["linux/amd64/v3", "linux/s390x"], "linux/amd64").is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, Either, select};
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use oci_spec::image::ImageConfiguration;
 
 use crate::config::Limits;
 use crate::content::Content;
@@ -18,7 +19,7 @@ use crate::growth::{BreakOff, Growth};
 use crate::index::{LayerRecord, Record};
 use crate::keep::Lease;
 use crate::layers::Layers;
-use crate::manifest::{self, Descriptor, Document, Layer, Manifest};
+use crate::manifest::{self, Descriptor, Document, Found, Layer, Manifest};
 use crate::progress::{Event, Progress};
 use crate::reference::{Object, Reference};
 use crate::registry::{Auth, Remote};
@@ -52,11 +53,10 @@ pub(crate) async fn pull(
     };
     let (found, bytes, remotes) = resolve(fetcher(Vec::new()), remotes, reference).await?;
     let fetcher = fetcher(remotes);
-    let target = Digest::of(&bytes);
-    let (manifest_bytes, manifest) =
-        choose(&fetcher, bytes, DEEPEST).await.context(|| format!("failed to resolve reference \"{reference}\""))?;
-    tracing::debug!(%reference, from = found, manifest = %Digest::of(&manifest_bytes), "resolved");
-    fetch(store, &fetcher, &manifest_bytes, &manifest, target, lease).await
+    let chosen = choose(&fetcher, bytes, DEEPEST).await.and_then(|chosen| chosen.ok_or_else(no_match));
+    let chosen = chosen.context(|| format!("failed to resolve reference \"{reference}\""))?;
+    tracing::debug!(%reference, from = found, manifest = %Digest::of(&chosen.bytes), "resolved");
+    fetch(store, &fetcher, &chosen, lease).await
 }
 
 fn remotes(store: &Store, reference: &Reference, auth: Option<&Auth>) -> Result<Vec<Remote>> {
@@ -112,20 +112,45 @@ async fn verified(remote: &Remote, object: &Object) -> Result<Vec<u8>> {
     }
 }
 
-/// The manifest for this platform, through as many indexes as there are.
-async fn choose(fetcher: &Fetcher, bytes: Vec<u8>, depth: u32) -> Result<(Vec<u8>, Manifest)> {
+/// The manifest for this platform, through as many indexes as there are. Nothing where none is for it.
+async fn choose(fetcher: &Fetcher, bytes: Vec<u8>, depth: u32) -> Result<Option<Found>> {
     let entries = match manifest::parse(&bytes)? {
-        Document::Manifest(manifest) => return Ok((bytes, manifest)),
+        Document::Manifest(manifest) => return Ok(Some(Found::new(bytes, manifest))),
         Document::Index(entries) => entries,
     };
+    let Some(depth) = depth.checked_sub(1) else { return Ok(None) };
+    for chosen in manifest::choose(&entries, &manifest::this_platform()) {
+        let found = Box::pin(choose(fetcher, entry(fetcher, chosen).await?, depth)).await?;
+        let Some(mut found) = found else { continue };
+        if chosen.platform.is_some() || runs_here(fetcher, &found.manifest).await? {
+            found.indexes.push(bytes);
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// What an image says of itself, where the index did not say it.
+async fn runs_here(fetcher: &Fetcher, manifest: &Manifest) -> Result<bool> {
+    if !manifest.is_image() {
+        return Ok(false);
+    }
+    let config = configuration(fetcher, manifest).await?;
+    Ok(manifest::runs_on(&config, &manifest::this_platform()))
+}
+
+async fn configuration(fetcher: &Fetcher, manifest: &Manifest) -> Result<ImageConfiguration> {
+    if manifest.config.size > manifest::LONGEST {
+        return Err(Error::new(ErrorKind::Refused, "image configuration is too long"));
+    }
+    fetcher.fetch(&manifest.config, None).await?;
+    manifest::parse_config(&fetcher.content.read(&manifest.config.digest, manifest::LONGEST)?)
+}
+
+fn no_match() -> Error {
     let own = manifest::this_platform();
-    let chosen = manifest::choose(&entries, &own).first().copied().cloned();
-    let Some((chosen, depth)) = chosen.zip(depth.checked_sub(1)) else {
-        let text = format!("no match for platform {}/{} in manifest: not found", own.os, own.architecture);
-        return Err(Error::new(ErrorKind::NotFound, text));
-    };
-    let bytes = entry(fetcher, &chosen).await?;
-    Box::pin(choose(fetcher, bytes, depth)).await
+    let text = format!("no match for platform {}/{} in manifest: not found", own.os, own.architecture);
+    Error::new(ErrorKind::NotFound, text)
 }
 
 async fn entry(fetcher: &Fetcher, entry: &Descriptor) -> Result<Vec<u8>> {
@@ -140,41 +165,35 @@ async fn entry(fetcher: &Fetcher, entry: &Descriptor) -> Result<Vec<u8>> {
     Err(last)
 }
 
-async fn fetch(
-    store: &Store,
-    fetcher: &Fetcher,
-    bytes: &[u8],
-    manifest: &Manifest,
-    target: Digest,
-    lease: &mut Lease,
-) -> Result<Pulled> {
-    let digest = Digest::of(bytes);
+async fn fetch(store: &Store, fetcher: &Fetcher, found: &Found, lease: &mut Lease) -> Result<Pulled> {
+    let manifest = &found.manifest;
     let blobs = manifest.layers.iter().chain([&manifest.config]).map(|it| &it.digest);
-    store.lease(lease, blobs.chain([&digest]))?;
-    if manifest.config.size > manifest::LONGEST {
-        return Err(Error::new(ErrorKind::Refused, "image configuration is too long"));
-    }
-    fetcher.fetch(&manifest.config, None).await?;
-    fetcher.content.put(bytes)?;
-    let config = manifest::parse_config(&fetcher.content.read(&manifest.config.digest, manifest::LONGEST)?)?;
+    store.lease(lease, blobs)?;
+    let config = configuration(fetcher, manifest).await?;
     let layers = manifest::layers(manifest, &config, fetcher.limits.layers)?;
     store.lease(lease, layers.iter().map(|it| &it.diff_id))?;
+    let record = keep(store, found, &layers, lease)?;
     let shown = layers.iter().map(|it| (it.blob.digest.clone(), it.blob.size)).collect();
-    fetcher.progress.tell(|| Event::Resolved { manifest: digest.clone(), layers: shown });
+    fetcher.progress.tell(|| Event::Resolved { manifest: record.manifest.clone(), layers: shown });
     obtain_all(store, fetcher, &layers).await?;
-    Ok(Pulled { id: manifest.config.digest.clone(), target, record: record(digest, bytes.len(), manifest, &layers) })
+    Ok(Pulled { id: manifest.config.digest.clone(), target: found.target(), record })
 }
 
-/// What the index keeps of an image.
-pub(crate) fn record(digest: Digest, length: usize, manifest: &Manifest, layers: &[Layer]) -> Record {
-    let blobs: u64 = manifest.layers.iter().map(|it| it.size).sum();
+/// Keeps what was written about an image; what the index says of it.
+pub(crate) fn keep(store: &Store, found: &Found, layers: &[Layer], lease: &mut Lease) -> Result<Record> {
+    let digests: Vec<Digest> = found.documents().map(Digest::of).collect();
+    store.lease(lease, &digests)?;
+    found.documents().try_for_each(|document| store.content().put(document).map(drop))?;
+    let blobs: u64 = found.manifest.layers.iter().map(|it| it.size).sum();
     let layers = layers.iter().map(|it| LayerRecord { blob: it.blob.digest.clone(), diff_id: it.diff_id.clone() });
-    Record {
-        manifest: digest,
-        size: blobs + manifest.config.size + length as u64,
+    let mut digests = digests.into_iter();
+    Ok(Record {
+        manifest: digests.next().unwrap_or_else(|| Digest::of(&found.bytes)),
+        indexes: digests.collect(),
+        size: blobs + found.manifest.config.size + found.bytes.len() as u64,
         layers: layers.collect(),
         pinned: false,
-    }
+    })
 }
 
 async fn obtain_all(store: &Store, fetcher: &Fetcher, layers: &[Layer]) -> Result<()> {

@@ -301,7 +301,8 @@ impl Store {
             let layer = manifest::Layer { blob, diff_id: layer.diff_id.clone() };
             pull::unpack_blob(&self.0.content, &self.0.layers, &layer, self.limits()).await?;
         }
-        found.layers.iter().rev().map(|layer| self.0.layers.path(&layer.diff_id)).collect()
+        let diff_ids: Vec<Digest> = found.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        self.0.layers.stack(&diff_ids)
     }
 
     /// Keeps an image's layers until it is released, whatever happens to the image, over restarts too. `user`: letters,

@@ -2,7 +2,7 @@
 //!
 //! Must not know: where the archive goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
 use serde_json::json;
@@ -46,11 +46,13 @@ impl Store {
         for name in names {
             let missing = || Error::new(ErrorKind::NotFound, format!("image {name:?} not found"));
             let image = self.image(name)?.ok_or_else(missing)?;
+            let indexes = self.indexes_of(&image.id)?;
             let bytes = self.content().read(&image.manifest, manifest::LONGEST)?;
             let Document::Manifest(manifest) = manifest::parse(&bytes)? else { continue };
             let blobs = manifest.layers.iter().chain([&manifest.config]).map(|it| &it.digest);
-            self.lease(&mut lease, blobs.chain([&image.manifest]))?;
-            images.push(Exported { names: shown_names(name, &image), image, manifest, length: bytes.len() as u64 });
+            self.lease(&mut lease, blobs.chain([&image.manifest]).chain(&indexes))?;
+            let entry = self.entry(indexes.last().unwrap_or(&image.manifest))?;
+            images.push(Exported { names: shown_names(name, &image), image, manifest, indexes, entry });
         }
         match compression {
             Compression::None => self.write(&images, &mut out),
@@ -67,6 +69,18 @@ impl Store {
         }
     }
 
+    /// The indexes that led to an image, where all of them are there.
+    fn indexes_of(&self, id: &Digest) -> Result<Vec<Digest>> {
+        let indexes = self.index().read()?.images.get(id).map(|it| it.indexes.clone()).unwrap_or_default();
+        let whole = indexes.iter().all(|it| self.content().size(it).is_some());
+        Ok(if whole { indexes } else { Vec::new() })
+    }
+
+    fn entry(&self, target: &Digest) -> Result<Descriptor> {
+        let bytes = self.content().read(target, manifest::LONGEST)?;
+        Ok(Descriptor::new(manifest::media_type(&bytes)?, target.clone(), bytes.len() as u64))
+    }
+
     fn write(&self, images: &[Exported], out: &mut impl Write) -> Result<()> {
         let mut archive = tar::Builder::new(out);
         append(&mut archive, LAYOUT, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -75,7 +89,8 @@ impl Store {
         let mut written = BTreeSet::new();
         for image in images {
             let blobs = image.manifest.layers.iter().chain([&image.manifest.config]).map(|it| &it.digest);
-            for digest in blobs.chain([&image.image.manifest]).filter(|it| written.insert((*it).clone())) {
+            let documents = [&image.image.manifest].into_iter().chain(&image.indexes);
+            for digest in blobs.chain(documents).filter(|it| written.insert((*it).clone())) {
                 let file = self.content().reader(digest)?;
                 let size = file.metadata().context(|| format!("cannot look at blob {digest}"))?.len();
                 append_stream(&mut archive, &path(digest), size, file)?;
@@ -89,25 +104,26 @@ struct Exported {
     names: Vec<Reference>,
     image: Image,
     manifest: Manifest,
-    length: u64,
+    indexes: Vec<Digest>,
+    /// The outermost of its indexes, else its manifest.
+    entry: Descriptor,
 }
 
 fn shown_names(asked: &str, image: &Image) -> Vec<Reference> {
-    let asked = asked.parse::<Reference>().ok().filter(|it| image.tags.contains(&it.to_string()));
-    let tags = || image.tags.iter().filter_map(|tag| tag.parse().ok()).collect();
-    asked.map_or_else(tags, |name| vec![name])
+    let named = |it: &Reference| image.tags.iter().chain(&image.digests).any(|name| *name == it.to_string());
+    let all = || match image.tags.is_empty() {
+        true => image.digests.iter().filter_map(|name| name.parse().ok()).collect(),
+        false => image.tags.iter().filter_map(|tag| tag.parse().ok()).collect(),
+    };
+    asked.parse::<Reference>().ok().filter(named).map_or_else(all, |name| vec![name])
 }
 
 fn index(images: &[Exported]) -> serde_json::Value {
     let entry = |image: &Exported, name: Option<&Reference>| {
-        let media_type = match image.manifest.media_type.as_str() {
-            "" => manifest::OCI_MANIFEST,
-            named => named,
-        };
-        let mut entry = Descriptor::new(media_type, image.image.manifest.clone(), image.length);
+        let mut entry = image.entry.clone();
         let annotate = |name: &Reference| {
-            let tag = name.tag().unwrap_or_default().to_owned();
-            BTreeMap::from([(IMAGE_NAME.to_owned(), name.to_string()), (REF_NAME.to_owned(), tag)])
+            let tag = name.tag().map(|tag| (REF_NAME.to_owned(), tag.to_owned()));
+            [(IMAGE_NAME.to_owned(), name.to_string())].into_iter().chain(tag).collect()
         };
         entry.annotations = name.map(annotate);
         entry
@@ -122,7 +138,7 @@ fn index(images: &[Exported]) -> serde_json::Value {
 fn docker_table(images: &[Exported]) -> serde_json::Value {
     let entries = images.iter().map(|image| DockerImage {
         config: path(&image.image.id),
-        repo_tags: Some(image.names.iter().map(Reference::to_string).collect()),
+        repo_tags: Some(image.names.iter().filter(|it| it.tag().is_some()).map(Reference::to_string).collect()),
         layers: image.manifest.layers.iter().map(|layer| path(&layer.digest)).collect(),
     });
     json!(entries.collect::<Vec<_>>())

@@ -31,14 +31,8 @@ impl Store {
         paths.sort();
         let mut done = Vec::new();
         for path in paths {
-            match self.import_file(&path).await {
-                Ok(None) => {}
-                Ok(Some(ids)) => done.push((path, Ok(ids))),
-                Err(error) => {
-                    let error = error.context(format!("cannot import {}", path.display()));
-                    tracing::error!(%error, "an archive is left out");
-                    done.push((path, Err(error)));
-                }
+            if let Some(outcome) = self.import_file(&path).await.transpose() {
+                done.push((path, outcome));
             }
         }
         Ok(done)

@@ -10,8 +10,11 @@ use super::{DOCKER, DockerImage, IMAGE_NAME, INDEX, REF_NAME};
 use crate::digest::Digest;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fetch::joined;
+use crate::index::Record;
 use crate::keep::Lease;
-use crate::manifest::{self, DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, Document, Manifest, Platform};
+use crate::manifest::{
+    self, DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, Document, Found, Manifest, Platform,
+};
 use crate::progress::{Event, Progress};
 use crate::pull;
 use crate::reference::Reference;
@@ -21,9 +24,8 @@ use crate::store::{Image, Store};
 const DEEPEST: u32 = 3;
 
 /// An image in an archive.
-struct Found {
-    bytes: Vec<u8>,
-    manifest: Manifest,
+struct Named {
+    image: Found,
     names: BTreeSet<String>,
 }
 
@@ -60,18 +62,21 @@ impl Store {
         if let (Some(name), [only]) = (name, found.as_mut_slice()) {
             only.names.insert(name.to_string());
         }
-        for image in &found {
-            self.unpack_found(image, progress, &mut lease).await?;
+        let mut records = Vec::new();
+        for one in &found {
+            records.push(self.unpack_found(&one.image, progress, &mut lease).await?);
         }
-        found.iter().map(|image| self.enter_found(image)).collect()
+        found.into_iter().zip(records).map(|(one, record)| self.enter_found(one, record)).collect()
     }
 
-    async fn unpack_found(&self, image: &Found, progress: &Progress, lease: &mut Lease) -> Result<()> {
+    async fn unpack_found(&self, image: &Found, progress: &Progress, lease: &mut Lease) -> Result<Record> {
         let layers = self.layers_of(image)?;
         self.lease(lease, layers.iter().map(|it| &it.diff_id))?;
+        let record = pull::keep(self, image, &layers, lease)?;
         let shown = layers.iter().map(|it| (it.blob.digest.clone(), it.blob.size)).collect();
-        progress.tell(|| Event::Resolved { manifest: Digest::of(&image.bytes), layers: shown });
-        pull::unpack_all(self, &layers, progress).await
+        progress.tell(|| Event::Resolved { manifest: record.manifest.clone(), layers: shown });
+        pull::unpack_all(self, &layers, progress).await?;
+        Ok(record)
     }
 
     fn layers_of(&self, image: &Found) -> Result<Vec<manifest::Layer>> {
@@ -79,17 +84,15 @@ impl Store {
         manifest::layers(&image.manifest, &manifest::parse_config(&config)?, self.limits().layers)
     }
 
-    fn enter_found(&self, image: &Found) -> Result<Image> {
-        let id = image.manifest.config.digest.clone();
-        let digest = self.content().put(&image.bytes)?;
-        let record = pull::record(digest, image.bytes.len(), &image.manifest, &self.layers_of(image)?);
-        self.enter(id.clone(), record, image.names.iter().cloned())?;
+    fn enter_found(&self, found: Named, record: Record) -> Result<Image> {
+        let id = found.image.manifest.config.digest;
+        self.enter(id.clone(), record, found.names)?;
         self.image(id.as_str())?.ok_or_else(|| corrupt("the image was removed right after its import"))
     }
 }
 
 /// Reads the archive, and says which images are in it. Blocks.
-fn scan(store: &Store, archive: impl Read + Send + 'static, mut lease: Lease) -> Result<(Vec<Found>, Lease)> {
+fn scan(store: &Store, archive: impl Read + Send + 'static, mut lease: Lease) -> Result<(Vec<Named>, Lease)> {
     let contents = Contents::read(store, archive, &mut lease)?;
     let mut found = match contents.tables.get(INDEX) {
         Some(index) => in_index(store, index)?,
@@ -98,8 +101,8 @@ fn scan(store: &Store, archive: impl Read + Send + 'static, mut lease: Lease) ->
     if let Some(table) = contents.tables.get(DOCKER) {
         in_docker_table(&contents, table, &mut found)?;
     }
-    for image in &found {
-        store.lease(&mut lease, [&Digest::of(&image.bytes)])?;
+    for one in &found {
+        store.lease(&mut lease, &one.image.documents().map(Digest::of).collect::<Vec<_>>())?;
     }
     match found.is_empty() {
         false => Ok((found, lease)),
@@ -110,18 +113,18 @@ fn scan(store: &Store, archive: impl Read + Send + 'static, mut lease: Lease) ->
     }
 }
 
-fn in_index(store: &Store, index: &[u8]) -> Result<Vec<Found>> {
+fn in_index(store: &Store, index: &[u8]) -> Result<Vec<Named>> {
     let Document::Index(entries) = manifest::parse(index).context(|| INDEX)? else {
         return Err(corrupt("index.json is no index"));
     };
     let own = manifest::this_platform();
-    let mut found: Vec<Found> = Vec::new();
+    let mut found: Vec<Named> = Vec::new();
     for entry in entries {
-        let Some((bytes, manifest)) = follow(store, &entry, &own, DEEPEST)? else { continue };
+        let Some(image) = follow(store, &entry, &own, DEEPEST)? else { continue };
         let names = names(&entry);
-        match found.iter_mut().find(|it| it.bytes == bytes) {
+        match found.iter_mut().find(|it| it.image.bytes == image.bytes) {
             Some(same) => same.names.extend(names),
-            None => found.push(Found { bytes, manifest, names }),
+            None => found.push(Named { image, names }),
         }
     }
     Ok(found)
@@ -129,7 +132,7 @@ fn in_index(store: &Store, index: &[u8]) -> Result<Vec<Found>> {
 
 /// The manifest an entry leads to; nothing where it is for another platform. What an index further in lists may be
 /// missing: archives mostly hold one platform.
-fn follow(store: &Store, entry: &Descriptor, own: &Platform, depth: u32) -> Result<Option<(Vec<u8>, Manifest)>> {
+fn follow(store: &Store, entry: &Descriptor, own: &Platform, depth: u32) -> Result<Option<Found>> {
     if manifest::choose(std::slice::from_ref(entry), own).is_empty() {
         return Ok(None);
     }
@@ -140,39 +143,37 @@ fn follow(store: &Store, entry: &Descriptor, own: &Platform, depth: u32) -> Resu
     let bytes = store.content().read(&entry.digest, manifest::LONGEST)?;
     let entries = match manifest::parse(&bytes)? {
         // such as an attestation: no image
-        Document::Manifest(manifest) if !is_image(&manifest) => return Ok(None),
-        Document::Manifest(manifest) => return Ok(Some((bytes, manifest))),
+        Document::Manifest(manifest) if !manifest.is_image() => return Ok(None),
+        Document::Manifest(manifest) => return Ok(Some(Found::new(bytes, manifest))),
         Document::Index(entries) => entries,
     };
     let Some(depth) = depth.checked_sub(1) else { return Ok(None) };
     for entry in manifest::choose(&entries, own) {
-        if let Some(found) = follow(store, entry, own, depth)? {
+        if let Some(mut found) = follow(store, entry, own, depth)? {
+            found.indexes.push(bytes);
             return Ok(Some(found));
         }
     }
     Ok(None)
 }
 
-fn is_image(manifest: &Manifest) -> bool {
-    [DOCKER_CONFIG, manifest::OCI_CONFIG].contains(&manifest.config.media_type.as_str())
-}
-
-/// The names an entry has, by tag and by digest.
+/// The names an entry has, by tag and by digest. The digest is its own, whatever an archive says.
 fn names(entry: &Descriptor) -> BTreeSet<String> {
     let full = entry.annotation(REF_NAME).filter(|it| it.contains(['/', ':']));
     let name = entry.annotation(IMAGE_NAME).or(full).and_then(|it| it.parse::<Reference>().ok());
-    name.iter().flat_map(|name| [name.to_string(), name.with_digest(&entry.digest).to_string()]).collect()
+    let tagged = name.iter().filter(|it| it.tag().is_some()).map(Reference::to_string);
+    tagged.chain(name.iter().map(|it| it.with_digest(&entry.digest).to_string())).collect()
 }
 
 /// Adds what Docker's table has, or only its names where the index had the image.
-fn in_docker_table(contents: &Contents, table: &[u8], found: &mut Vec<Found>) -> Result<()> {
+fn in_docker_table(contents: &Contents, table: &[u8], found: &mut Vec<Named>) -> Result<()> {
     let images: Vec<DockerImage> =
         serde_json::from_slice(table).map_err(|error| corrupt(&format!("manifest.json is not valid: {error}")))?;
     for image in images {
         let (config, size) = contents.blob(&image.config)?.clone();
         let tags = image.repo_tags.iter().flatten().filter_map(|tag| tag.parse::<Reference>().ok());
-        let names: Vec<String> = tags.map(|tag| tag.to_string()).collect();
-        if let Some(same) = found.iter_mut().find(|it| it.manifest.config.digest == config) {
+        let names: Vec<String> = tags.filter(|tag| tag.tag().is_some()).map(|tag| tag.to_string()).collect();
+        if let Some(same) = found.iter_mut().find(|it| it.image.manifest.config.digest == config) {
             same.names.extend(names);
             continue;
         }
@@ -183,7 +184,7 @@ fn in_docker_table(contents: &Contents, table: &[u8], found: &mut Vec<Found>) ->
             layers: image.layers.iter().map(|path| docker_layer(contents, path)).collect::<Result<_>>()?,
         };
         let bytes = serde_json::to_vec(&manifest).map_err(|error| corrupt(&error.to_string()))?;
-        found.push(Found { bytes, manifest, names: names.into_iter().collect() });
+        found.push(Named { image: Found::new(bytes, manifest), names: names.into_iter().collect() });
     }
     Ok(())
 }

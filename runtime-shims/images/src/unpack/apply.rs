@@ -3,10 +3,11 @@
 //! A layer stands alone: a whiteout hides what lower layers have, never what this layer brings itself. Must not know:
 //! compression, digests.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
@@ -70,7 +71,9 @@ impl Target {
                 let path = [folder, &[name]].concat().join(&b'/');
                 self.times.push((path, entry.mtime));
                 let hid = existing.as_ref().is_some_and(is_whiteout);
-                make_folder(&parent, name, entry, keep, hid)
+                make_folder(&parent, name, entry, keep, hid)?;
+                self.root.described(&status(&parent, name)?);
+                Ok(())
             }
             Kind::SymbolicLink => {
                 symlinkat(entry.link.as_slice(), &parent, name).map_err(unusable).context(|| "cannot make the link")?;
@@ -115,15 +118,15 @@ impl Target {
         describe(self.root.dir(), entry)
     }
 
-    /// Sets what making later members would have changed.
-    pub fn finish(self) -> Result<()> {
+    /// Sets what making later members would have changed. The folders that no member describes.
+    pub fn finish(self) -> Result<BTreeSet<PathBuf>> {
         for (path, mtime) in self.times.iter().rev() {
             // it may have been replaced since; what is there then has its own time
             let Ok(folder) = self.root.open_folder(path) else { continue };
             let folder = open_beneath(&folder, b".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
             set_time(&folder, *mtime)?;
         }
-        Ok(())
+        Ok(self.root.implied())
     }
 }
 

@@ -5,6 +5,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -62,6 +63,20 @@ fn allowed(entry: &Entry) -> impl Iterator<Item = &(Vec<u8>, Vec<u8>)> {
     let ours =
         |key: &[u8]| key.starts_with(b"trusted.") || key.starts_with(b"user.overlay.") || key == b"security.selinux";
     entry.xattrs.iter().filter(move |(key, _)| !ours(key))
+}
+
+/// Whether a folder hides what lower layers have in it.
+pub(crate) fn is_opaque(folder: &Path) -> Result<bool> {
+    let path = CString::new(folder.as_os_str().as_bytes()).map_err(|_| Error::io(Errno::EINVAL.into()))?;
+    let name = CString::new(OVERLAY_OPAQUE).map_err(|_| Error::io(Errno::EINVAL.into()))?;
+    let mut value = [0_u8; 1];
+    // SAFETY: both names end with zero, and the kernel writes at most as many bytes as there are.
+    let read = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    match Errno::result(read) {
+        Ok(_) => Ok(value == *b"y"),
+        Err(Errno::ENODATA | Errno::ERANGE | Errno::EOPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno).context(|| format!("cannot look at {}", folder.display())),
+    }
 }
 
 /// Hides what lower layers have in a folder.

@@ -8,14 +8,16 @@ mod metadata;
 mod root;
 mod tar;
 
+use std::collections::BTreeSet;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Limits;
 use crate::digest::{Digest, HashingReader};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 pub(crate) use compression::decompress;
+pub(crate) use metadata::is_opaque;
 pub(crate) use tar::{Kind, TarReader, stream_error};
 
 /// A layer that was unpacked.
@@ -27,6 +29,8 @@ pub struct Unpacked {
     pub bytes: u64,
     /// Files, directories and links.
     pub entries: u64,
+    /// Folders that were made for what is in them: the layer does not say their owner and mode.
+    pub implied: BTreeSet<PathBuf>,
 }
 
 /// Unpacks a layer, compressed or not, into an empty folder. Blocks.
@@ -48,12 +52,12 @@ pub fn unpack(stream: impl Read + Send + 'static, dir: &Path, limits: &Limits) -
         let shown = entry.shown_path();
         target.apply(&entry, &mut tar).context(|| format!("cannot unpack {shown:?}"))?;
     }
-    target.finish()?;
+    let implied = target.finish()?;
     let mut buffered = tar.into_inner();
     std::io::copy(&mut buffered, &mut std::io::sink()).map_err(stream_error)?;
     let hashed = buffered.into_inner();
     let bytes = hashed.count;
-    Ok(Unpacked { diff_id: hashed.finish(), bytes, entries })
+    Ok(Unpacked { diff_id: hashed.finish(), bytes, entries, implied })
 }
 
 /// Fails beyond a bound, so that a small file cannot become an endless stream.

@@ -2,6 +2,7 @@
 //!
 //! Must not know: tar.
 
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -27,12 +28,14 @@ pub(super) struct Root {
     dir: OwnedFd,
     /// The folder asked for last: members of an archive come folder by folder.
     last: Option<(Vec<u8>, Arc<OwnedFd>)>,
+    /// Folders made for what is in them, by their inodes.
+    implied: HashMap<u64, PathBuf>,
 }
 
 impl Root {
     pub fn open(dir: &Path) -> Result<Self> {
         let opened = File::open(dir).context(|| format!("cannot open {}", dir.display()))?;
-        Ok(Self { dir: opened.into(), last: None })
+        Ok(Self { dir: opened.into(), last: None, implied: HashMap::new() })
     }
 
     pub fn dir(&self) -> &OwnedFd {
@@ -42,6 +45,16 @@ impl Root {
     /// What was found before may have been replaced.
     pub fn forget(&mut self) {
         self.last = None;
+    }
+
+    /// A member describes this folder.
+    pub fn described(&mut self, folder: &Option<FileStat>) {
+        folder.iter().for_each(|it| drop(self.implied.remove(&it.st_ino)));
+    }
+
+    /// The folders that were made and that no member describes.
+    pub fn implied(self) -> BTreeSet<PathBuf> {
+        self.implied.into_values().collect()
     }
 
     /// The folder of these names below the root; where parts of it are missing, they are made.
@@ -71,7 +84,7 @@ impl Root {
     }
 
     /// Makes a folder part by part. A link to nothing is followed: its target is made, inside the root.
-    fn make_folder(&self, path: &Path, links: &mut u32) -> Result<OwnedFd> {
+    fn make_folder(&mut self, path: &Path, links: &mut u32) -> Result<OwnedFd> {
         let mut done = PathBuf::new();
         let mut fd = self.open_folder(b"").map_err(refused)?;
         for part in path.components() {
@@ -86,7 +99,7 @@ impl Root {
         Ok(fd)
     }
 
-    fn make_part(&self, parent: &OwnedFd, parent_path: &Path, name: &OsStr, links: &mut u32) -> Result<OwnedFd> {
+    fn make_part(&mut self, parent: &OwnedFd, parent_path: &Path, name: &OsStr, links: &mut u32) -> Result<OwnedFd> {
         let existing = status(parent, name.as_bytes())?;
         let hidden = existing.as_ref().is_some_and(is_whiteout);
         if existing.is_some() && !hidden {
@@ -101,6 +114,8 @@ impl Root {
         let made = open_beneath(parent, name.as_bytes(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         if hidden {
             set_opaque(&made)?;
+        } else if let Some(status) = status(parent, name.as_bytes())? {
+            self.implied.insert(status.st_ino, parent_path.join(name));
         }
         Ok(made)
     }

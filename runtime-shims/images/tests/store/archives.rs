@@ -8,7 +8,7 @@ use std::io::Write;
 use pintle_images::{Compression, ErrorKind, Progress};
 use serde_json::json;
 
-use crate::images::{Blob, Image, Layer, Tar};
+use crate::images::{Blob, Image, Layer, Tar, architecture, index};
 use crate::pulling::{files, layer, pull, store};
 use crate::registry::Registry;
 
@@ -61,6 +61,37 @@ async fn a_pulled_image_survives_export_and_import_in_every_compression() {
         assert_eq!(imported.digests, pulled.digests);
         let top = into.layers(&name).await.unwrap().remove(0);
         assert_eq!(fs::read_to_string(top.join("etc/text")).unwrap(), "two");
+    }
+}
+
+#[tokio::test]
+async fn an_image_keeps_the_digest_of_its_index() {
+    let registry = Registry::start().await;
+    let ours = Image::of(vec![Layer::gzip(layer("ours"))], architecture(), "");
+    let other = Image::of(vec![Layer::gzip(layer("other"))], "s390x", "");
+    registry.push("app", "a", &ours).await;
+    registry.push("app", "b", &other).await;
+    let name = registry.push_manifest("app", "all", &index(&[("s390x", &other), (architecture(), &ours)])).await;
+    let (dir, from) = store();
+    let pulled = pull(&from, &name).await.unwrap();
+    for asked in [&name, &pulled.digests[0]] {
+        let path = dir.path().join("image.tar");
+        from.export(vec![asked.clone()], File::create(&path).unwrap(), Compression::None).await.unwrap();
+        let (_dir, into) = store();
+        into.import(File::open(&path).unwrap(), None, Progress::none()).await.unwrap();
+        let found = into.image(&pulled.digests[0]).unwrap().unwrap();
+        assert_eq!(found.digests, pulled.digests, "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn an_archive_does_not_choose_its_digest() {
+    let (_dir, store) = store();
+    let image = Image::new(vec![Layer::plain(layer("a")), Layer::plain(layer("a"))]);
+    let claimed = format!("a.io/b@sha256:{}", "f".repeat(64));
+    for archive in [oci_archive(&image, &claimed), docker_archive(&image, &claimed)] {
+        store.import(std::io::Cursor::new(archive), None, Progress::none()).await.unwrap();
+        assert!(store.image(&claimed).unwrap().is_none());
     }
 }
 

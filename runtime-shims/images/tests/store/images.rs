@@ -91,14 +91,15 @@ impl Image {
 
 /// An index of images by architecture.
 pub fn index(images: &[(&str, &Image)]) -> Blob {
-    let entries: Vec<Value> = images
-        .iter()
-        .map(|(architecture, image)| {
-            let mut entry = image.manifest.descriptor();
-            entry["platform"] = json!({ "os": "linux", "architecture": architecture });
-            entry
-        })
-        .collect();
+    let entry = |(architecture, image): &(&str, &Image)| {
+        let mut entry = image.manifest.descriptor();
+        entry["platform"] = json!({ "os": "linux", "architecture": architecture });
+        entry
+    };
+    index_of(images.iter().map(entry).collect())
+}
+
+pub fn index_of(entries: Vec<Value>) -> Blob {
     Blob::new(INDEX, json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries }).to_string())
 }
 

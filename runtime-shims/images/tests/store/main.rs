@@ -6,6 +6,7 @@ mod archives;
 mod faults;
 mod hostile;
 mod images;
+mod inheriting;
 mod keeping;
 mod pulling;
 mod registry;

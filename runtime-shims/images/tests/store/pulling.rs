@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pintle_images::{Config, ErrorKind, Event, Progress, Store};
 
-use crate::images::{Image, Layer, Tar, architecture, index, noise};
+use crate::images::{Blob, Image, Layer, Tar, architecture, index, index_of, noise};
 use crate::registry::Registry;
 
 pub fn store() -> (tempfile::TempDir, Store) {
@@ -88,6 +88,29 @@ async fn the_platform_of_this_machine_is_taken_from_an_index() {
     assert_eq!(pulled.digests, [format!("{}/app@{}", registry.address, both.digest())]);
     let error = pull(&store, &foreign).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("no match for platform"), "{error}");
+}
+
+#[tokio::test]
+async fn entries_say_themselves_what_their_index_does_not_say_of_them() {
+    let registry = Registry::start().await;
+    let ours = Image::of(vec![Layer::gzip(layer("ours"))], architecture(), "");
+    let other = Image::of(vec![Layer::gzip(layer("other"))], "s390x", "");
+    registry.push("app", "a", &ours).await;
+    registry.push("app", "b", &other).await;
+    let inner = [index(&[("s390x", &other)]), index(&[(architecture(), &ours)])];
+    registry.push_manifest("app", "inner-0", &inner[0]).await;
+    registry.push_manifest("app", "inner-1", &inner[1]).await;
+    let plain = index_of(vec![other.manifest.descriptor(), ours.manifest.descriptor()]);
+    let nested = index_of(inner.iter().map(Blob::descriptor).collect());
+    let none = index_of(vec![other.manifest.descriptor(), inner[0].descriptor()]);
+    let (_dir, store) = store();
+    for (tag, index) in [("plain", plain), ("nested", nested)] {
+        let name = registry.push_manifest("app", tag, &index).await;
+        assert_eq!(pull(&store, &name).await.unwrap().id, ours.id(), "{tag}");
+    }
+    let name = registry.push_manifest("app", "none", &none).await;
+    let error = pull(&store, &name).await.unwrap_err();
     assert!(error.to_string().contains("no match for platform"), "{error}");
 }
 
