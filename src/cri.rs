@@ -2,10 +2,13 @@
 //!
 //! Must not know: what is run in it.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use pintle_cri::known::{Known, RUNTIMES};
-use pintle_cri::{CgroupDriver, Channel, Runtime};
+use pintle_cri::{CgroupDriver, Channel, ConnectError, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -105,10 +108,52 @@ pub async fn in_process(runtime: &pintle_oci::Runtime) -> anyhow::Result<Runtime
 }
 
 /// A connection to somebody else's runtime.
-pub async fn endpoint(config: &Config, endpoint: &str) -> anyhow::Result<Runtime> {
+async fn connect(config: &Config, endpoint: &str) -> anyhow::Result<Runtime> {
     match native::socket(endpoint) {
         Some(socket) => native::connect(config, socket).await,
-        None => pintle_cri::connect(endpoint).await,
+        None => pintle_cri::connect(endpoint).await.map_err(|error| match error.downcast_ref() {
+            Some(ConnectError::NoCri { endpoint }) => {
+                anyhow::anyhow!("{error}; or leave it off, and name containerd-native:{endpoint} instead")
+            }
+            _ => error,
+        }),
+    }
+}
+
+/// The same, for pods that are to run there: that is written down first, since `down` and `reset` are mostly called
+/// without the flags of `up`.
+pub async fn endpoint(config: &Config, endpoint: &str) -> anyhow::Result<Runtime> {
+    let runtime = connect(config, endpoint).await?;
+    note(&config.data_dir, endpoint)?;
+    Ok(runtime)
+}
+
+fn notes(data_dir: &Path) -> PathBuf {
+    data_dir.join("container-runtime-endpoints")
+}
+
+/// The endpoints of others' runtimes that may have pods of ours.
+fn noted(data_dir: &Path) -> BTreeSet<String> {
+    fs::read_to_string(notes(data_dir)).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+fn note(data_dir: &Path, endpoint: &str) -> anyhow::Result<()> {
+    let mut known = noted(data_dir);
+    if known.insert(endpoint.to_owned()) {
+        let (file, lines) = (notes(data_dir), known.into_iter().collect::<Vec<_>>().join("\n"));
+        fs::write(&file, lines).with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// No runtime of others has pods of ours any more.
+pub fn forget_noted(data_dir: &Path) -> anyhow::Result<()> {
+    let file = notes(data_dir);
+    match fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", file.display()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -119,8 +164,13 @@ pub async fn with_pods(
     stop: &CancellationToken,
 ) -> anyhow::Result<(Vec<Runtime>, Option<pintle_oci::Runtime>)> {
     let (mut all, mut own) = (Vec::new(), None);
+    let mut others = noted(&config.data_dir);
     if let Choice::Endpoint(named) = &config.runtime {
-        all.push(endpoint(config, named).await?);
+        others.insert(named.clone());
+    }
+    for other in others {
+        let advice = || format!("pods may run at {other} ({} says so)", notes(&config.data_dir).display());
+        all.push(connect(config, &other).await.with_context(advice)?);
     }
     if root(config).join("sandboxes").is_dir() {
         let runtime = own.insert(embedded(config, stop.clone()).await?);
@@ -161,6 +211,20 @@ mod tests {
         assert_eq!(parse(Some("auto"), Some("unix:///run/x.sock")), Ok(socket.clone()));
         assert_eq!(parse(Some("unix:///run/x.sock"), None), Ok(socket));
         assert_eq!(parse(Some("containerd"), None), Ok(Choice::Containerd));
+    }
+
+    #[test]
+    fn a_runtime_of_others_is_known_until_its_pods_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(noted(dir.path()).is_empty());
+        forget_noted(dir.path()).unwrap();
+        for endpoint in ["unix:///run/x.sock", "containerd-native:///run/c.sock", "unix:///run/x.sock"] {
+            note(dir.path(), endpoint).unwrap();
+        }
+        let known: Vec<String> = noted(dir.path()).into_iter().collect();
+        assert_eq!(known, ["containerd-native:///run/c.sock", "unix:///run/x.sock"]);
+        forget_noted(dir.path()).unwrap();
+        assert!(noted(dir.path()).is_empty());
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub async fn pods(config: &Config) -> anyhow::Result<()> {
     if let Some(own) = own {
         own.settled().await;
     }
-    Ok(())
+    cri::forget_noted(&config.data_dir)
 }
 
 async fn pods_of(mut runtime: Runtime) -> anyhow::Result<()> {

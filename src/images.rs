@@ -19,7 +19,26 @@ use crate::progress::say;
 /// Where registries, their mirrors and credentials are configured, if it is there.
 const REGISTRIES: &str = "/etc/pintle/registries.yaml";
 
+const EXAMPLES: &str = r#"Examples:
+  pintle images pull busybox registry.example:5000/team/app:v1
+  pintle images pull --username me registry.example/app < password.txt
+  pintle images export --output app.tar registry.example/app
+  pintle images import app.tar            on another machine
+  pintle images prune --all               what no container uses
+
+Archives in /var/lib/pintle/runtime/import are imported when the runtime starts, and pinned.
+
+/etc/pintle/registries.yaml says how registries are reached; the runtime reads it when it starts:
+  registries:
+    docker.io:
+      mirrors: ["https://mirror.example:5000", "http://10.0.0.1/prefix"]    asked before it
+    registry.example:
+      caFile: /etc/ssl/private-ca.pem           or skipVerify: true, or plainHttp: true
+      auth: { username: me, password: secret }  for pods without imagePullSecrets
+    "*": { mirrors: ["https://cache.example"] }   for the others"#;
+
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Images {
     #[command(subcommand)]
     command: Command,
@@ -44,6 +63,7 @@ enum Command {
     },
     /// Pull images from their registries
     Pull {
+        /// Names with a tag or a digest; `latest` is the tag where none is given, docker.io the registry
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         /// The user at the registry; the password is read from standard input
@@ -64,6 +84,7 @@ enum Command {
     },
     /// Export images as one archive
     Export {
+        /// Names or ids; an id stands for all names of the image
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         /// Where to; `-` is standard output
@@ -75,6 +96,7 @@ enum Command {
     },
     /// Remove images, or names of them
     Remove {
+        /// Names or ids: the last name, a digest or an id removes the image
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         /// Remove images that are pinned or that containers use, too (these keep their files until they are gone)

@@ -15,7 +15,8 @@ use pintle_oci::{Config, Runtime};
 #[derive(Args)]
 #[command(
     about = "Run the container runtime alone, for any kubelet or crictl",
-    after_help = "Stopping it leaves containers running; the next start takes them over.\n\n\
+    after_help = "Stopping it leaves containers running; the next start takes them over.\n\
+                  Archives of images in ROOT/import are imported when it starts.\n\n\
                   Examples:\n  pintle runtime\n  \
                   pintle runtime --handler runc=/usr/sbin/runc --handler crun=/usr/bin/crun\n  \
                   pintle runtime --containerd unix:///run/containerd/containerd.sock\n  \

@@ -2,12 +2,12 @@
 //!
 //! Must not know: what is measured.
 
-use std::path::Path;
-
 use anyhow::Context as _;
 use clap::Args;
 use pintle_conformance::benchmark::{self, Options};
 use pintle_cri::CgroupDriver;
+
+use crate::runtime_conformance::ReportFile;
 
 /// How much is measured, and beside whom.
 #[derive(Args)]
@@ -40,7 +40,7 @@ pub async fn run(
     settings: &Benchmark,
     endpoint: String,
     cgroup_driver: Option<CgroupDriver>,
-    report: Option<&Path>,
+    report: Option<ReportFile>,
 ) -> anyhow::Result<()> {
     let mut runtimes = Vec::new();
     for endpoint in std::iter::once(&endpoint).chain(&settings.beside) {
@@ -57,8 +57,5 @@ pub async fn run(
     };
     let compared = benchmark::run(runtimes, &options, |doing| eprintln!("{doing}")).await?;
     print!("{}", compared.table());
-    if let Some(file) = report {
-        std::fs::write(file, compared.json()).with_context(|| format!("writing {}", file.display()))?;
-    }
-    Ok(())
+    report.map_or(Ok(()), |report| report.write(&compared.json()))
 }

@@ -2,23 +2,25 @@
 //!
 //! Must not know: what is demanded.
 
+use std::fs::File;
 use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use pintle_conformance::{Options, Selection, demands};
 use pintle_cri::CgroupDriver;
 use regex::Regex;
 
+use crate::progress::say;
 use crate::runtime_benchmark;
 
 /// What is tested, and where that is written.
 #[derive(Args)]
 #[command(
     about = "Test a container runtime: does it do what kubelets rely on?",
-    after_help = "The images come from the suite itself, by way of a registry on 127.0.0.1: run it on the runtime's own\n\
-                  machine, in its network and mount namespaces, as root. Exit code 1: a test failed.\n\
+    after_help = "The images come from the suite itself, by way of a registry on 127.0.0.1: run it as root on\n\
+                  the runtime's own machine, in its network and mount namespaces. Exit code 1: a test failed.\n\n\
                   CRI-O pulls from that registry where /etc/containers/registries.conf has a [[registry]] with\n\
                   location = \"127.0.0.1\" and insecure = true, and wants a pause_image that it can pull.\n\n\
                   Examples:\n  pintle runtime-conformance --runtime-endpoint unix:///run/containerd/containerd.sock\n  \
@@ -57,32 +59,49 @@ pub struct Settings {
 
 /// Whether no test failed.
 pub async fn run(settings: Settings) -> anyhow::Result<bool> {
-    if settings.benchmark.asked() {
-        let report = settings.report_json.as_deref();
-        return runtime_benchmark::run(&settings.benchmark, settings.runtime_endpoint, settings.cgroup_driver, report)
-            .await
-            .map(|()| true);
-    }
     let selection = Selection { focus: settings.focus, skip: settings.skip };
+    ensure!(demands().iter().any(|one| selection.takes(one.name)), "no test has such a name: --list names them all");
     if settings.list {
         list(&selection)?;
         return Ok(true);
+    }
+    // a file that cannot be written is no news for the end of a long run
+    let report = |file: Option<PathBuf>| file.map(ReportFile::create).transpose();
+    let (json, junit) = (report(settings.report_json)?, report(settings.report_junit)?);
+    if settings.benchmark.asked() {
+        let (endpoint, driver) = (settings.runtime_endpoint, settings.cgroup_driver);
+        return runtime_benchmark::run(&settings.benchmark, endpoint, driver, json).await.map(|()| true);
     }
     let runtime = pintle_cri::connect(&settings.runtime_endpoint).await?;
     // as `pintle up` does: a containerd without a registry has no sandbox image
     runtime.ensure_sandbox_image().await.context("giving the runtime its sandbox image")?;
     let dir = std::env::temp_dir().join(format!("pintle-conformance-{}", std::process::id()));
     let (parallel, cgroup_driver) = (settings.parallel.into(), settings.cgroup_driver);
-    let options = Options { selection, cgroup_driver, parallel, dir };
-    let told = |verdict: &pintle_conformance::Verdict| println!("{}", verdict.line());
-    let report = pintle_conformance::run(runtime, &options, told).await?;
-    println!("\n{}", report.summary());
-    for (file, text) in [(settings.report_json, report.json()), (settings.report_junit, report.junit())] {
-        if let Some(file) = file {
-            std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
-        }
+    let options = Options { selection, cgroup_driver, parallel, dir, stop: pintle_daemon::shutdown::on_signals()? };
+    let told = |verdict: &pintle_conformance::Verdict| say(&verdict.line());
+    let outcome = pintle_conformance::run(runtime, &options, told).await?;
+    say(&format!("\n{}", outcome.summary()));
+    for (report, text) in [(json, outcome.json()), (junit, outcome.junit())] {
+        report.map_or(Ok(()), |report| report.write(&text))?;
     }
-    Ok(report.passed())
+    Ok(outcome.passed())
+}
+
+/// A file for a report, made before there is one.
+pub struct ReportFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl ReportFile {
+    fn create(path: PathBuf) -> anyhow::Result<Self> {
+        let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    pub fn write(mut self, text: &str) -> anyhow::Result<()> {
+        self.file.write_all(text.as_bytes()).with_context(|| format!("writing {}", self.path.display()))
+    }
 }
 
 fn list(selection: &Selection) -> anyhow::Result<()> {

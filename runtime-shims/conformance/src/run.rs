@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use futures::{FutureExt as _, StreamExt as _};
 use pintle_cri::v1;
+use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Bench, MARK, STOP_SOON, Shared};
 use crate::controllers::Controllers;
@@ -35,13 +36,15 @@ pub struct Options {
     pub parallel: usize,
     /// Logs of containers and files of tests; must be the same path for the runtime. Removed at the end.
     pub dir: PathBuf,
+    /// Ends the run before its time: what it made is removed all the same.
+    pub stop: CancellationToken,
 }
 
 /// Runs the chosen tests; `told` hears of each as it ends.
 ///
 /// # Errors
 /// What no test can do without fails: the registry, the images' pulls, the runtime's status; or the runtime tells another
-/// cgroup driver than the options. A test that fails is no error but in the report.
+/// cgroup driver than the options; or the run was stopped. A test that fails is no error but in the report.
 pub async fn run(
     runtime: pintle_cri::Runtime,
     options: &Options,
@@ -57,7 +60,8 @@ pub async fn run(
         let bench = Bench::new(shared.clone(), format!("{run}{number}"));
         async move { judge(demand, bench).await }
     });
-    let mut ended = futures::stream::iter(tests).buffer_unordered(options.parallel.max(1));
+    let ended = futures::stream::iter(tests).buffer_unordered(options.parallel.max(1));
+    let mut ended = Box::pin(ended.take_until(options.stop.cancelled()));
     let mut verdicts = Vec::new();
     while let Some(verdict) = ended.next().await {
         told(&verdict);
@@ -72,6 +76,7 @@ pub async fn run(
     // what hangs now was told of by its test
     let _ = tokio::time::timeout(WITHIN, last).await;
     std::fs::remove_dir_all(&options.dir).with_context(|| format!("removing {}", options.dir.display()))?;
+    ensure!(!options.stop.is_cancelled(), "stopped after {} of {} tests", verdicts.len(), chosen.len());
     verdicts.sort_by_key(|one| chosen.iter().position(|demand| demand.name == one.name));
     Ok(Report::new(&shared.runtime.version, verdicts, started.elapsed()))
 }
