@@ -172,7 +172,13 @@ impl Agent {
         cgroups.enforce_node_allocatable(cpu, memory);
         Ok(apply::Drivers {
             users: users::Users::open(config.root_dir.join("pods"), config.user_ids_per_pod, config.max_pods)?,
-            images: images::Images::new(runtime.clone(), recorder.clone(), objects.clone(), parallel),
+            images: images::Images::new(
+                runtime.clone(),
+                recorder.clone(),
+                objects.clone(),
+                config.root_dir.clone(),
+                parallel,
+            ),
             volumes: volumes::Volumes::new(config.root_dir.clone(), self.client.clone(), objects.clone()),
             objects,
             services: Reflector::start(services, watcher::Config::default(), self.cancel.clone()),

@@ -8,6 +8,7 @@ mod credentials;
 mod reference;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use pintle_cri::Runtime;
 use pintle_cri::v1::{AuthConfig, Image, ImageSpec, ImageStatusRequest, PodSandboxConfig, PullImageRequest};
 use tokio::sync::Semaphore;
 
+use crate::apply::pod_reference;
 use crate::objects::Objects;
 use crate::plan::pod;
 use crate::plan::security::ImageUser;
@@ -61,21 +63,24 @@ pub struct Images {
     runtime: Runtime,
     recorder: Recorder,
     objects: Objects,
+    /// The kubelet's folder, where the node's own credentials may be.
+    root_dir: PathBuf,
     slots: Arc<Semaphore>,
     failures: Arc<Mutex<HashMap<(String, String), Failure>>>,
 }
 
 impl Images {
     /// `parallel`: pulls at the same time, 1 for serialized pulls.
-    pub fn new(runtime: Runtime, recorder: Recorder, objects: Objects, parallel: usize) -> Self {
+    pub fn new(runtime: Runtime, recorder: Recorder, objects: Objects, root_dir: PathBuf, parallel: usize) -> Self {
         let slots = Arc::new(Semaphore::new(parallel.max(1)));
-        Self { runtime, recorder, objects, slots, failures: Arc::default() }
+        Self { runtime, recorder, objects, root_dir, slots, failures: Arc::default() }
     }
 
     /// An image, pulled if its policy asks for it.
     ///
     /// # Errors
-    /// Upstream's reasons: ErrImagePull, ImagePullBackOff, ErrImageNeverPull, InvalidImageName, ImageInspectError.
+    /// Upstream's reasons: ErrImagePull, ImagePullBackOff, ErrImageNeverPull, InvalidImageName, ImageInspectError,
+    /// RegistryUnavailable, SignatureValidationFailed.
     pub async fn ensure(
         &self,
         pod: &Pod,
@@ -147,10 +152,11 @@ impl Images {
                 self.recorder.normal(regarding, "Pulled", message);
                 Ok(describe(image, wanted))
             }
-            Err(message) => {
-                self.recorder.warning(regarding, "Failed", format!("Failed to pull image \"{wanted}\": {message}"));
-                self.remember(key, &message);
-                Err(ImageError { reason: "ErrImagePull", message })
+            Err(text) => {
+                self.recorder.warning(regarding, "Failed", format!("Failed to pull image \"{wanted}\": {text}"));
+                let error = pull_error(wanted, text);
+                self.remember(key, &error);
+                Err(error)
             }
         }
     }
@@ -161,21 +167,29 @@ impl Images {
         spec: &ImageSpec,
         sandbox: &PodSandboxConfig,
     ) -> Result<Image, String> {
-        let mut candidates: Vec<Option<AuthConfig>> =
-            credentials::of(pod, &spec.image, &self.objects).await.into_iter().map(Some).collect();
+        let found = credentials::of(pod, &spec.image, &self.objects, &self.root_dir).await;
+        if !found.missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                found.missing.join(", ")
+            );
+            self.recorder.warning(&pod_reference(pod), "FailedToRetrieveImagePullSecret", message);
+        }
+        let mut candidates: Vec<Option<AuthConfig>> = found.auths.into_iter().map(Some).collect();
         // without any that fits, upstream tries anonymously
         if candidates.is_empty() {
             candidates.push(None);
         }
-        let mut last = String::new();
+        let mut errors: Vec<String> = Vec::new();
         for auth in candidates {
             let request = PullImageRequest { image: Some(spec.clone()), auth, sandbox_config: Some(sandbox.clone()) };
             match self.runtime.images.clone().pull_image(request).await {
                 Ok(answer) => return self.pulled(spec, answer.into_inner().image_ref).await,
-                Err(status) => last = print_status(&status),
+                Err(status) => errors.push(print_pull(&status)),
             }
         }
-        Err(last)
+        errors.dedup();
+        Err(if errors.len() == 1 { errors.remove(0) } else { format!("[{}]", errors.join(", ")) })
     }
 
     async fn pulled(&self, spec: &ImageSpec, image_ref: String) -> Result<Image, String> {
@@ -203,11 +217,11 @@ impl Images {
         Some(failure.until.saturating_duration_since(Instant::now()))
     }
 
-    fn remember(&self, key: (String, String), message: &str) {
+    fn remember(&self, key: (String, String), error: &ImageError) {
         let mut failures = self.failures.lock();
         let delay = failures.get(&key).map_or(FIRST_DELAY, |failure| (failure.delay * 2).min(LONGEST_DELAY));
         let until = Instant::now() + delay;
-        failures.insert(key, Failure { delay, until, message: format!("ErrImagePull: {message}") });
+        failures.insert(key, Failure { delay, until, message: format!("{}: {}", error.reason, error.message) });
         if failures.len() > REMEMBERED {
             failures.retain(|_, failure| failure.until > Instant::now());
         }
@@ -222,6 +236,28 @@ impl Images {
 /// As Go prints a gRPC error, which is what upstream's messages show.
 pub fn print_status(status: &tonic::Status) -> String {
     format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+}
+
+/// The same of a pull, where upstream leaves out a code that says nothing.
+fn print_pull(status: &tonic::Status) -> String {
+    match status.code() {
+        tonic::Code::Unknown => status.message().to_owned(),
+        _ => print_status(status),
+    }
+}
+
+/// Why a pull failed; runtimes say two reasons by how their text begins (cri-api's `errors.go`).
+fn pull_error(wanted: &str, text: String) -> ImageError {
+    const SAID: [(&str, &str); 2] = [
+        ("RegistryUnavailable", "the registry is unavailable"),
+        ("SignatureValidationFailed", "the signature validation failed"),
+    ];
+    for (reason, why) in SAID {
+        if let Some(rest) = text.strip_prefix(reason) {
+            return ImageError { reason, message: format!("image pull failed for {wanted} because {why}{rest}") };
+        }
+    }
+    ImageError { reason: "ErrImagePull", message: text }
 }
 
 fn describe(image: Image, wanted: &str) -> Present {
@@ -248,5 +284,28 @@ fn policy_of<'a>(given: Option<&'a str>, name: &str) -> &'a str {
         Some(policy) => policy,
         None if name.ends_with(":latest") => "Always",
         None => "IfNotPresent",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_says_by_its_text_why_it_could_not_pull() {
+        let failed = |status: tonic::Status| {
+            let error = pull_error("a/b:1", print_pull(&status));
+            format!("{}: {}", error.reason, error.message)
+        };
+        assert_eq!(
+            failed(tonic::Status::unknown("SignatureValidationFailed: no key")),
+            "SignatureValidationFailed: image pull failed for a/b:1 because the signature validation failed: no key"
+        );
+        assert_eq!(
+            failed(tonic::Status::unknown("RegistryUnavailable")),
+            "RegistryUnavailable: image pull failed for a/b:1 because the registry is unavailable"
+        );
+        assert_eq!(failed(tonic::Status::unknown("no")), "ErrImagePull: no");
+        assert_eq!(failed(tonic::Status::not_found("no")), "ErrImagePull: rpc error: code = NotFound desc = no");
     }
 }
