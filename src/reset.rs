@@ -127,7 +127,7 @@ fn files(config: &Config, removed: &mut Removed) -> anyhow::Result<()> {
     let folders = [&config.data_dir, &config.run_dir, &config.kubelet_root_dir, &logs[0], &logs[1]];
     for folder in folders {
         if folder.exists() {
-            fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+            pintle_daemon::tree::remove(folder).with_context(|| format!("removing {}", folder.display()))?;
             removed.all("folder", vec![folder.display().to_string()]);
         }
     }

@@ -25,7 +25,7 @@ pub fn tear_down(pod_dir: &Path) -> anyhow::Result<()> {
     }
     let left = mounts_below(pod_dir)?;
     anyhow::ensure!(left.is_empty(), "still mounted: {}", left.join(", "));
-    fs::remove_dir_all(pod_dir).with_context(|| format!("removing {}", pod_dir.display()))
+    pintle_daemon::tree::remove(pod_dir).with_context(|| format!("removing {}", pod_dir.display()))
 }
 
 fn mounts_below(dir: &Path) -> anyhow::Result<Vec<String>> {

@@ -165,7 +165,7 @@ impl Layers {
     ) -> Result<()> {
         let root = new.join(ROOT);
         // what somebody left who died
-        match fs::remove_dir_all(&root) {
+        match pintle_daemon::tree::remove(&root) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => fs::create_dir(&root),
         }
@@ -263,7 +263,7 @@ impl Layers {
     pub fn empty_trash(&self) {
         let Ok(entries) = fs::read_dir(&self.trash) else { return };
         for entry in entries.flatten() {
-            match fs::remove_dir_all(entry.path()) {
+            match pintle_daemon::tree::remove(&entry.path()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(path = %entry.path().display(), %error, "cannot remove a discarded layer");
                 }

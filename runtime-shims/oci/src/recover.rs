@@ -118,7 +118,7 @@ async fn settle_half_started(shared: &Arc<Shared>, entry: &Arc<Entry<Container>>
 /// Removes what no record speaks of. What cannot be removed is no reason not to start.
 fn discard(path: &Path) {
     let removed = mounts::unmount_below(path).and_then(|()| match path.is_dir() {
-        true => Ok(std::fs::remove_dir_all(path)?),
+        true => Ok(pintle_daemon::tree::remove(path)?),
         false => Ok(std::fs::remove_file(path)?),
     });
     match removed {

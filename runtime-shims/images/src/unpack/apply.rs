@@ -29,11 +29,16 @@ pub(super) struct Target {
     root: Root,
     /// Times of folders, set when nothing changes in them any more.
     times: Vec<(Vec<u8>, (i64, u32))>,
+    /// Bytes of their paths.
+    remembered: usize,
 }
+
+/// What is remembered of folders, at most: honest layers have some hundred thousand short paths.
+const MOST_REMEMBERED: usize = 128 << 20;
 
 impl Target {
     pub fn open(dir: &Path) -> Result<Self> {
-        Ok(Self { root: Root::open(dir)?, times: Vec::new() })
+        Ok(Self { root: Root::open(dir)?, times: Vec::new(), remembered: 0 })
     }
 
     /// Makes a member; `content` reads what it holds.
@@ -69,7 +74,7 @@ impl Target {
             Kind::File => make_file(&parent, name, entry, content),
             Kind::Directory => {
                 let path = [folder, &[name]].concat().join(&b'/');
-                self.times.push((path, entry.mtime));
+                self.remember(path, entry)?;
                 let hid = existing.as_ref().is_some_and(is_whiteout);
                 make_folder(&parent, name, entry, keep, hid)?;
                 self.root.described(&status(&parent, name)?);
@@ -114,8 +119,17 @@ impl Target {
         if entry.kind != Kind::Directory {
             return Err(corrupt("the root is not a folder"));
         }
-        self.times.push((Vec::new(), entry.mtime));
+        self.remember(Vec::new(), entry)?;
         describe(self.root.dir(), entry)
+    }
+
+    fn remember(&mut self, path: Vec<u8>, entry: &Entry) -> Result<()> {
+        self.remembered += path.len() + size_of::<(Vec<u8>, (i64, u32))>();
+        if self.remembered > MOST_REMEMBERED {
+            return Err(Error::new(ErrorKind::Refused, "layer has too many folders of too long names"));
+        }
+        self.times.push((path, entry.mtime));
+        Ok(())
     }
 
     /// Sets what making later members would have changed. The folders that no member describes.

@@ -91,9 +91,14 @@ impl Root {
             let Component::Normal(name) = part else { continue };
             let parent = done.clone();
             done.push(name);
-            fd = match self.open_folder(done.as_os_str().as_bytes()) {
-                Err(Errno::ENOENT | Errno::ENOTDIR) => self.make_part(&fd, &parent, name, links)?,
-                opened => opened.map_err(refused)?,
+            fd = match open_in(&fd, name) {
+                Ok(opened) => opened,
+                Err(Errno::ENOENT) => self.make_part(&fd, &parent, name, links)?,
+                // a link, which the root is to be known for
+                Err(_) => match self.open_folder(done.as_os_str().as_bytes()) {
+                    Err(Errno::ENOENT | Errno::ENOTDIR) => self.make_part(&fd, &parent, name, links)?,
+                    opened => opened.map_err(refused)?,
+                },
             };
         }
         Ok(fd)
@@ -119,6 +124,14 @@ impl Root {
         }
         Ok(made)
     }
+}
+
+/// A folder in a folder, no link.
+fn open_in(folder: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV);
+    openat2(folder, name, how)
 }
 
 /// Where a link in a folder leads, as names below the root.
@@ -172,7 +185,7 @@ pub(super) fn remove(folder: &OwnedFd, name: &[u8], is_dir: bool) -> Result<()> 
     if !is_dir {
         return unlinkat(folder, name, UnlinkatFlags::NoRemoveDir).context(|| "cannot replace it");
     }
-    std::fs::remove_dir_all(beneath(folder, name)).context(|| "cannot replace a folder")
+    pintle_daemon::tree::remove(&beneath(folder, name)).context(|| "cannot replace a folder")
 }
 
 /// A path to a name in an open folder, for calls that take no descriptor. The last part is not resolved by this.

@@ -10,6 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 const BLOCK: usize = 512;
 /// Longest name or extended header, in bytes (Go's archive/tar reads as much).
 const LONGEST_EXTENSION: u64 = 1 << 20;
+/// All extended headers of one member: there may be any number.
+const LONGEST_EXTENSIONS: u64 = 4 * LONGEST_EXTENSION;
 /// Longest path or link.
 const LONGEST_PATH: usize = 4096;
 const XATTR: &[u8] = b"SCHILY.xattr.";
@@ -79,11 +81,16 @@ impl<R: Read> TarReader<R> {
     /// The next member; nothing at the end of the archive.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         let mut extensions = Extensions::default();
+        let mut said = 0;
         loop {
             self.skip_content()?;
             let Some(header) = self.header()? else { return Ok(None) };
             let size = number(&header[124..136])?;
             let size = u64::try_from(size).map_err(|_| corrupt("negative size"))?;
+            if b"LKxX".contains(&header[156]) {
+                said += size.min(LONGEST_EXTENSIONS);
+                check_extensions(said)?;
+            }
             match header[156] {
                 b'L' => extensions.path = Some(self.name(size)?),
                 b'K' => extensions.link = Some(self.name(size)?),
@@ -180,6 +187,13 @@ impl<R: Read> Read for TarReader<R> {
         }
         self.left -= read as u64;
         Ok(read)
+    }
+}
+
+fn check_extensions(said: u64) -> Result<()> {
+    match said > LONGEST_EXTENSIONS {
+        true => Err(Error::new(ErrorKind::Refused, "tar member with extensions of more than 4 MiB")),
+        false => Ok(()),
     }
 }
 

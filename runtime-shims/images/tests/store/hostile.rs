@@ -105,6 +105,33 @@ fn links_lead_to_places_inside() {
 }
 
 #[test]
+fn extensions_of_one_member_have_a_bound_together() {
+    let value = vec![b'x'; 60 << 10];
+    let said = |times: usize| (0..times).fold(Tar::new(), |tar, _| tar.pax(&[("comment", &value)]));
+    let (kind, text) = refusal(said(80).file("a", b"x").end());
+    assert!(kind == ErrorKind::Refused && text.contains("4 MiB"), "{text}");
+    Cage::new().unpack(said(10).file("a", b"x").end()).unwrap();
+}
+
+/// Each link leads to where the one before it ends, some thousand folders further down.
+#[test]
+fn folders_deeper_than_any_path_are_replaced_like_others() {
+    let below = "d/".repeat(2_000);
+    let mut layer = Tar::new().pax(&[("path", below.as_bytes())]).dir("", 0o755);
+    let mut end = below.clone();
+    for n in 0..8 {
+        let link = format!("l{n}");
+        layer = layer.pax(&[("linkpath", end.as_bytes())]).symlink(&link, "");
+        end = format!("{link}/{below}");
+        layer = layer.pax(&[("path", end.as_bytes())]).dir("", 0o755);
+    }
+    let cage = Cage::new();
+    cage.unpack(layer.file("d", b"replaced").end()).unwrap();
+    assert_eq!(fs::read(cage.root().join("d")).unwrap(), b"replaced");
+    cage.assert_untouched();
+}
+
+#[test]
 fn a_link_is_replaced_and_never_written_through() {
     let cage = Cage::new();
     let secret = format!("{}/secret", cage.outside());

@@ -29,7 +29,7 @@ pub async fn remove(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result
 /// Removes the folders and the record of one that is taken down.
 pub async fn forget(shared: &Arc<Shared>, entry: &Entry<Sandbox>) -> Result<()> {
     let state = shared.state_of(&entry.id);
-    match std::fs::remove_dir_all(&state) {
+    match pintle_daemon::tree::remove(&state) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("removing {}", state.display())).map_err(Into::into);
         }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
+use pintle_daemon::tree;
+
 /// Folders that may wait; whoever brings more removes them himself.
 const WAITING: usize = 256;
 /// Such a folder has no record under its name: a start after a kill removes it as one that nobody speaks of.
@@ -44,7 +46,7 @@ impl Removal {
             renamed => renamed?,
         }
         match self.waiting.as_ref().map(|waiting| waiting.try_send(away)) {
-            Some(Err(TrySendError::Full(away) | TrySendError::Disconnected(away))) => fs::remove_dir_all(away),
+            Some(Err(TrySendError::Full(away) | TrySendError::Disconnected(away))) => tree::remove(&away),
             _ => Ok(()),
         }
     }
@@ -62,7 +64,7 @@ impl Drop for Removal {
 
 fn remove_all(folders: &Receiver<PathBuf>) {
     for folder in folders {
-        if let Err(error) = fs::remove_dir_all(&folder) {
+        if let Err(error) = tree::remove(&folder) {
             tracing::warn!(folder = %folder.display(), "what was removed stays until the next start: {error}");
         }
     }
@@ -76,7 +78,8 @@ mod tests {
     fn a_folder_is_out_of_the_way_at_once_and_gone_in_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a");
-        fs::create_dir_all(folder.join("deep")).unwrap();
+        // deep as a container can make them with one call, on this thread's small stack
+        fs::create_dir_all(folder.join("d/".repeat(1_500))).unwrap();
         let removal = Removal::begin().unwrap();
         removal.take(&folder).unwrap();
         assert!(!folder.exists());

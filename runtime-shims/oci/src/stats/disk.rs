@@ -45,14 +45,22 @@ pub fn writable_layers(containers: &[Arc<Entry<Container>>], mountpoint: &Path) 
     }
 }
 
-/// Files may come and go meanwhile.
+/// Files may come and go meanwhile. No call in a call for a folder in a folder: containers make them as deep as they like.
 fn add(path: &Path, bytes: &mut u64, inodes: &mut u64) {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return };
-    *bytes += metadata.blocks() * 512;
-    *inodes += 1;
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            add(&entry.path(), bytes, inodes);
+    let mut count = |metadata: &fs::Metadata| {
+        *bytes += metadata.blocks() * 512;
+        *inodes += 1;
+        metadata.is_dir()
+    };
+    let is_dir = fs::symlink_metadata(path).is_ok_and(|metadata| count(&metadata));
+    let mut open: Vec<fs::ReadDir> = is_dir.then(|| fs::read_dir(path).ok()).flatten().into_iter().collect();
+    while let Some(folder) = open.last_mut() {
+        let Some(Ok(entry)) = folder.next() else {
+            open.pop();
+            continue;
+        };
+        if entry.metadata().is_ok_and(|metadata| count(&metadata)) {
+            open.extend(fs::read_dir(entry.path()));
         }
     }
 }
@@ -60,6 +68,19 @@ fn add(path: &Path, bytes: &mut u64, inodes: &mut u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_are_counted_without_a_call_in_a_call() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("d/".repeat(200))).unwrap();
+        let path = dir.path().to_owned();
+        let counted = std::thread::Builder::new().stack_size(64 << 10).spawn(move || {
+            let (mut bytes, mut inodes) = (0, 0);
+            add(&path, &mut bytes, &mut inodes);
+            inodes
+        });
+        assert_eq!(counted.unwrap().join().unwrap(), 201);
+    }
 
     #[test]
     fn files_and_folders_are_counted() {

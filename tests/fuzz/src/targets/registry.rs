@@ -24,17 +24,18 @@ use crate::{Dice, mutate, vary};
 
 type Answer = Response<Full<Bytes>>;
 
-/// A registry that answers as the dice fall, but hands out the same token always.
+/// A registry that answers as the dice fall, but challenges everybody alike and hands out the same token always: a second
+/// token that no header may carry makes oci-client panic, which a pull contains and a fuzzer does not.
 struct Registry {
-    address: String,
     dice: Dice,
     blobs: Blobs,
     manifest: Vec<u8>,
     token: Vec<u8>,
+    challenge: Option<Vec<u8>>,
 }
 
 impl Registry {
-    fn new(address: String, dice: &mut Dice) -> Self {
+    fn new(address: &str, dice: &mut Dice) -> Self {
         let mut blobs = Blobs::default();
         let image = blobs.image(dice);
         let top = if dice.one_in(3) { blobs.index(vec![image.manifest], dice) } else { image.manifest };
@@ -45,7 +46,8 @@ impl Registry {
         }
         let token =
             vary(json!({ "token": "a.e30.b", "access_token": "c", "expires_in": 60 }).to_string().as_bytes(), dice);
-        Self { address, dice: dice.clone(), blobs, manifest, token }
+        let challenge = if dice.one_in(4) { None } else { challenge(address, dice) };
+        Self { dice: dice.clone(), blobs, manifest, token, challenge }
     }
 
     fn answer(&mut self, request: &Request<Incoming>) -> Answer {
@@ -56,7 +58,11 @@ impl Registry {
             return answer(code, self.token.clone());
         }
         if path == "/v2/" {
-            return if self.dice.one_in(3) { answer(200, Vec::new()) } else { self.challenge() };
+            let mut answered = answer(if self.challenge.is_some() { 401 } else { 200 }, Vec::new());
+            if let Some(challenge) = &self.challenge {
+                with(&mut answered, "www-authenticate", challenge);
+            }
+            return answered;
         }
         if self.dice.one_in(12) || (!known && self.dice.one_in(6)) {
             return self.refusal();
@@ -80,26 +86,6 @@ impl Registry {
         sent
     }
 
-    /// `WWW-Authenticate`, more or less.
-    fn challenge(&mut self) -> Answer {
-        let address = &self.address;
-        let texts = [
-            format!("Bearer realm=\"http://{address}/token\",service=\"here\",scope=\"repository:a:pull\""),
-            format!("bearer error=\"x\", realm=http://{address}/token"),
-            "Basic realm=\"here\"".to_owned(),
-            format!("Digest a=b, Bearer realm=\"http://{address}/token\""),
-        ];
-        let mut header = self.dice.choose(&texts).clone().into_bytes();
-        if self.dice.one_in(2) {
-            mutate(&mut header, &mut self.dice, 3);
-        }
-        let mut refused = answer(401, Vec::new());
-        if stays_here(&header, &self.address) {
-            with(&mut refused, "www-authenticate", &header);
-        }
-        refused
-    }
-
     fn refusal(&mut self) -> Answer {
         let body = br#"{"errors":[{"code":"DENIED","message":"no","detail":[{"Type":"repository"}]}]}"#;
         let code = *self.dice.choose(&[400, 401, 403, 404, 416, 429, 500, 503, 302, 307, 204, 304]);
@@ -109,6 +95,21 @@ impl Registry {
         }
         refused
     }
+}
+
+/// `WWW-Authenticate`, more or less.
+fn challenge(address: &str, dice: &mut Dice) -> Option<Vec<u8>> {
+    let texts = [
+        format!("Bearer realm=\"http://{address}/token\",service=\"here\",scope=\"repository:a:pull\""),
+        format!("bearer error=\"x\", realm=http://{address}/token"),
+        "Basic realm=\"here\"".to_owned(),
+        format!("Digest a=b, Bearer realm=\"http://{address}/token\""),
+    ];
+    let mut header = dice.choose(&texts).clone().into_bytes();
+    if dice.one_in(2) {
+        mutate(&mut header, dice, 3);
+    }
+    stays_here(&header, address).then_some(header)
 }
 
 /// Whether every URL in a header leads to the server itself, however it is read.
@@ -154,7 +155,7 @@ async fn pull(store: &Store, dice: &mut Dice) {
         1 => Some(Auth::Basic { username: "me".into(), password: "secret".into() }),
         _ => Some(Auth::Token(String::from_utf8_lossy(&dice.bytes(20)).into_owned())),
     };
-    let server = tokio::spawn(serve(listener, Arc::new(Mutex::new(Registry::new(address, dice)))));
+    let server = tokio::spawn(serve(listener, Arc::new(Mutex::new(Registry::new(&address, dice)))));
     let pulled = store.pull(&name, auth.as_ref(), Progress::none()).await;
     server.abort();
     let listed = store.list().unwrap();
