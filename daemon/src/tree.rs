@@ -94,7 +94,7 @@ mod tests {
         let top = dir.path().join("top");
         for inner in ["a", "b/c"] {
             fs::create_dir_all(top.join(inner)).unwrap();
-            dig(&top.join(inner), 20_000);
+            dig(&top.join(inner), 1_500);
         }
         let small = std::thread::Builder::new().stack_size(256 << 10);
         small.spawn(move || remove(&top).unwrap()).unwrap().join().unwrap();

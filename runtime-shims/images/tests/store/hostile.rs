@@ -116,10 +116,10 @@ fn extensions_of_one_member_have_a_bound_together() {
 /// Each link leads to where the one before it ends, some thousand folders further down.
 #[test]
 fn folders_deeper_than_any_path_are_replaced_like_others() {
-    let below = "d/".repeat(2_000);
+    let below = "d/".repeat(1_000);
     let mut layer = Tar::new().pax(&[("path", below.as_bytes())]).dir("", 0o755);
     let mut end = below.clone();
-    for n in 0..8 {
+    for n in 0..4 {
         let link = format!("l{n}");
         layer = layer.pax(&[("linkpath", end.as_bytes())]).symlink(&link, "");
         end = format!("{link}/{below}");

@@ -8,6 +8,7 @@ use pintle_cri::log::{Stream, parse, record};
 use pintle_kubelet::logs::read::{Options, read};
 use tokio::sync::mpsc;
 
+use super::cage::memory;
 use super::ended;
 use crate::{Dice, mutate};
 
@@ -58,7 +59,7 @@ fn options(dice: &mut Dice) -> Options {
 }
 
 fn shown(log: &[u8], options: &Options) -> Vec<u8> {
-    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = tempfile::NamedTempFile::new_in(memory()).unwrap();
     std::fs::write(file.path(), log).unwrap();
     let (to, mut from) = mpsc::channel::<Bytes>(4);
     let reading = async {

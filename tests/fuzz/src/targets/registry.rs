@@ -133,6 +133,8 @@ fn with(answer: &mut Answer, name: &'static str, value: &[u8]) {
 
 async fn serve(listener: TcpListener, registry: Arc<Mutex<Registry>>) {
     while let Ok((stream, _)) = listener.accept().await {
+        // or each answer waits for the client to acknowledge its head
+        let _ = stream.set_nodelay(true);
         let registry = registry.clone();
         let service = service_fn(move |request| {
             let answer = registry.lock().unwrap().answer(&request);
