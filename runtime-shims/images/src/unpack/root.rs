@@ -131,7 +131,7 @@ fn open_in(folder: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV);
-    openat2(folder, name, how)
+    inside::open(folder, name, how)
 }
 
 /// Where a link in a folder leads, as names below the root.
