@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Result};
 use crate::unpack::is_opaque;
 
+/// Longest path that calls take below any store's folder; deeper folders stay as the layer has them.
+const LONGEST: usize = 3000;
+
 /// An unpacked layer, and its folders that it says nothing of.
 pub(crate) struct Known {
     pub root: PathBuf,
@@ -31,7 +34,7 @@ pub(crate) fn decode(bytes: &[u8]) -> BTreeSet<PathBuf> {
 
 /// Fills an empty folder with what lies above `layer`; `below` has the topmost first. Nothing where all is right.
 pub(crate) fn fill(dir: &Path, layer: &Known, below: &[Known]) -> Result<()> {
-    for path in &layer.implied {
+    for path in layer.implied.iter().filter(|path| path.as_os_str().len() <= LONGEST) {
         let (Some(own), Some(before)) = (layer.look(path)?.0, before(path, below)?) else { continue };
         let shown = |it: &Metadata| (it.mode(), it.uid(), it.gid());
         if shown(&own) == shown(&before) {

@@ -71,6 +71,16 @@ async fn what_a_layer_says_or_hides_counts() {
 }
 
 #[tokio::test]
+async fn folders_deeper_than_paths_can_be_are_no_hindrance() {
+    let (_dir, store) = store();
+    let registry = Server::start().await;
+    let deep = format!("tmp/{}x", format!("{}/", "d".repeat(200)).repeat(20));
+    let upper = Tar::new().pax(&[("path", deep.as_bytes())]).file("x", b"x");
+    let image = pulled(&store, &registry, vec![folder("tmp", 0o1777, 33), upper]).await;
+    assert_eq!(shown(&store, &image, "tmp").await, (0o1777, 33, 34));
+}
+
+#[tokio::test]
 async fn it_goes_with_its_layer() {
     let (_dir, store) = store();
     let registry = Server::start().await;
