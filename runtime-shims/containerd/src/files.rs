@@ -100,7 +100,7 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 fn remove(dir: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(dir) {
+    match pintle_daemon::tree::remove(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", dir.display()))
         }

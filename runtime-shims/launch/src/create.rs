@@ -13,7 +13,9 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, open};
 use nix::libc;
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
@@ -205,9 +207,16 @@ pub fn between(
         }
     });
     let child = child.context("cannot make a process in the cgroup")?;
+    // its copy is the only one: if it is killed, nobody waits for its word
+    drop(there);
     let number = here.told();
-    let _ = nix::sys::wait::waitpid(child.pid, None);
-    let pid = Pid::from_raw(number?);
+    let pid = match waitpid(child.pid, None) {
+        // nobody else kills it; runc's words
+        Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)) if number.is_err() => {
+            bail!("the process in the container's cgroup was OOM-killed (memory limit too low?)")
+        }
+        _ => Pid::from_raw(number?),
+    };
     Ok(Child { pid, pidfd: pidfd(pid).context("the container's process is gone")? })
 }
 

@@ -54,6 +54,15 @@ fn a_program_that_is_not_there_fails_create_and_leaves_nothing() {
 }
 
 #[test]
+fn a_memory_limit_that_nothing_can_live_with_fails_create() {
+    let mut container = Container::staying();
+    container.spec["linux"]["resources"]["memory"] = json!({ "limit": 1 });
+    let error = bad(&container.create());
+    assert!(error.contains("memory"), "{error}");
+    assert_eq!(fs::read_dir(container.dir.path().join("state")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_program_that_cannot_run_fails_start() {
     let mut container = Container::staying();
     fs::write(container.root().join("bin/broken"), "\x7fELF nonsense").unwrap();
