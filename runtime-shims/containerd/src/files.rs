@@ -52,9 +52,9 @@ impl Config {
         fs::create_dir_all(&root).with_context(|| format!("making {}", root.display()))?;
         write(&root.join("hostname"), &format!("{}\n", hostname(config, host)))?;
         write(&root.join("hosts"), &fs::read_to_string("/etc/hosts").unwrap_or_default())?;
-        let dns = match &config.dns_config {
-            Some(dns) => resolv_conf(dns)?,
-            None => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        let dns = match resolv_conf(&config.dns_config.clone().unwrap_or_default())? {
+            nothing if nothing.is_empty() => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            dns => dns,
         };
         write(&root.join("resolv.conf"), &dns)?;
         if host_ipc(config) {

@@ -9,7 +9,7 @@ use containerd_client::services::v1::container::Runtime as ShimRuntime;
 use containerd_client::services::v1::{Container, CreateContainerRequest, DeleteContainerRequest};
 use containerd_client::types::v1::Status as TaskStatus;
 use pintle_bundle::{NamespacePaths, SandboxInput, sandbox_namespaces, sandbox_spec};
-use pintle_cni::{Capabilities, Dns, Pod, PortMapping};
+use pintle_cni::{Bandwidth, Capabilities, Dns, Pod, PortMapping};
 use pintle_cri::v1::{PodSandboxConfig, PodSandboxMetadata, Protocol};
 use prost_types::Any;
 use tonic::Status;
@@ -96,7 +96,7 @@ impl Inner {
                 }
             };
             state.netns = Some(path.clone());
-            let result = self.network.add(&pod(id, config, &path)).await;
+            let result = self.network.add(&pod(id, config, &path)?).await;
             let result = result.map_err(internal).during("failed to setup network for sandbox")?;
             state.ips = result.addresses().iter().map(ToString::to_string).collect();
         }
@@ -234,7 +234,7 @@ impl Inner {
 }
 
 /// What a plugin is told of a pod.
-fn pod(id: &str, config: &PodSandboxConfig, netns: &std::path::Path) -> Pod {
+fn pod(id: &str, config: &PodSandboxConfig, netns: &std::path::Path) -> Result<Pod, Status> {
     let PodSandboxMetadata { name, namespace, uid, .. } = config.metadata.clone().unwrap_or_default();
     let ports = config.port_mappings.iter().filter(|mapping| mapping.host_port > 0);
     let port_mappings = ports.map(|mapping| PortMapping {
@@ -251,9 +251,14 @@ fn pod(id: &str, config: &PodSandboxConfig, netns: &std::path::Path) -> Pod {
     let dns =
         config.dns_config.clone().map(|dns| Dns { servers: dns.servers, searches: dns.searches, options: dns.options });
     let parent = config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).filter(|parent| !parent.is_empty());
+    let bandwidth = Bandwidth::asked(&config.annotations);
+    let bandwidth =
+        bandwidth.map_err(|why| Status::invalid_argument(format!("reading pod bandwidth annotations: {why}")))?;
+    let port_mappings = port_mappings.collect();
+    let annotations = config.annotations.clone().into_iter().collect();
     let capabilities =
-        Capabilities { port_mappings: port_mappings.collect(), dns, cgroup_path: parent, ..Capabilities::default() };
-    Pod { id: id.to_owned(), name, namespace, uid, netns: netns.to_path_buf(), capabilities }
+        Capabilities { port_mappings, bandwidth, dns, cgroup_path: parent, annotations, ..Capabilities::default() };
+    Ok(Pod { id: id.to_owned(), name, namespace, uid, netns: netns.to_path_buf(), capabilities })
 }
 
 /// A request that cannot be honoured.

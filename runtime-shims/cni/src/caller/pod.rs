@@ -2,8 +2,10 @@
 //!
 //! Names and units: CNI's conventions for `runtimeConfig`. Must not know: which plugins there are.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use pintle_api::quantity::Quantity;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -36,6 +38,8 @@ pub struct Capabilities {
     pub mac: Option<String>,
     pub aliases: Vec<String>,
     pub cgroup_path: Option<String>,
+    /// The pod's annotations; what containerd calls the capability.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A hostPort. (containerd writes the names with a capital; Go's decoder does not mind.)
@@ -71,6 +75,32 @@ pub struct Bandwidth {
 impl Bandwidth {
     /// The burst that runtimes give where, as in Kubernetes' annotations, only a rate is known.
     pub const BURST: u64 = i32::MAX as u64;
+
+    /// What a pod's annotations ask for; none where they ask for nothing. Source: containerd's `toCNIBandWidth`.
+    ///
+    /// # Errors
+    /// An annotation is no quantity, or beyond what upstream takes for a rate.
+    pub fn asked(annotations: &HashMap<String, String>) -> Result<Option<Self>, String> {
+        let rate = |direction: &str| {
+            let name = format!("kubernetes.io/{direction}-bandwidth");
+            annotations.get(&name).map_or(Ok(0), |text| bits(text).map_err(|why| format!("{name}: {why}")))
+        };
+        let (ingress_rate, egress_rate) = (rate("ingress")?, rate("egress")?);
+        let burst = |rate| if rate > 0 { Self::BURST } else { 0 };
+        let all =
+            Self { ingress_rate, ingress_burst: burst(ingress_rate), egress_rate, egress_burst: burst(egress_rate) };
+        Ok(Some(all).filter(|all| *all != Self::default()))
+    }
+}
+
+/// Bits per second.
+fn bits(text: &str) -> Result<u64, String> {
+    let rate = text.parse::<Quantity>().map_err(|error| error.to_string())?.value();
+    match u64::try_from(rate) {
+        Ok(rate @ 1_000..=1_000_000_000_000_000) => Ok(rate),
+        Ok(1_000..) => Err("resource is unreasonably large (> 1Pbit)".into()),
+        _ => Err("resource is unreasonably small (< 1kbit)".into()),
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +140,7 @@ impl Capabilities {
             ("mac", self.mac.as_ref().map(|it| json!(it))),
             ("aliases", (!self.aliases.is_empty()).then(|| json!(self.aliases))),
             ("cgroupPath", self.cgroup_path.as_ref().map(|it| json!(it))),
+            ("io.kubernetes.cri.pod-annotations", (!self.annotations.is_empty()).then(|| json!(self.annotations))),
         ];
         all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
@@ -126,6 +157,21 @@ impl PortMapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pods_annotations_bound_its_bandwidth() {
+        let of = |pairs: &[(&str, &str)]| {
+            let name = |direction: &&str| format!("kubernetes.io/{direction}-bandwidth");
+            Bandwidth::asked(&pairs.iter().map(|(direction, rate)| (name(direction), (*rate).to_owned())).collect())
+        };
+        assert_eq!(of(&[]), Ok(None));
+        let ingress = Bandwidth { ingress_rate: 10_000_000, ingress_burst: Bandwidth::BURST, ..Bandwidth::default() };
+        assert_eq!(of(&[("ingress", "10M")]), Ok(Some(ingress)));
+        assert_eq!(of(&[("egress", "1Ki"), ("ingress", "1k")]).unwrap().unwrap().egress_rate, 1024);
+        assert!(of(&[("egress", "10")]).unwrap_err().contains("egress-bandwidth: resource is unreasonably small"));
+        assert!(of(&[("egress", "2P")]).unwrap_err().contains("unreasonably large"));
+        assert!(of(&[("egress", "fast")]).unwrap_err().contains("quantities must match"));
+    }
 
     #[test]
     fn arguments_are_those_of_kubernetes_runtimes() {
@@ -150,6 +196,7 @@ mod tests {
             port_mappings: vec![mapping(8080, "TCP"), mapping(0, "TCP"), mapping(53, "UDP")],
             bandwidth: Some(Bandwidth { ingress_rate: 1000, ingress_burst: 5, ..Bandwidth::default() }),
             cgroup_path: Some("/kubepods/p".into()),
+            annotations: [("team".to_owned(), "shop".to_owned())].into(),
             ..Capabilities::default()
         };
         let expected = json!({
@@ -159,6 +206,7 @@ mod tests {
             ],
             "bandwidth": { "ingressRate": 1000, "ingressBurst": 5, "egressRate": 0, "egressBurst": 0 },
             "cgroupPath": "/kubepods/p",
+            "io.kubernetes.cri.pod-annotations": { "team": "shop" },
         });
         assert_eq!(Value::Object(asked.by_name()), expected);
     }
