@@ -91,7 +91,11 @@ pub async fn serve(
     };
     let Some(mut error) = opened.error.take() else { return };
     let result = match begin(opened.streams(wanted.tty)).await {
-        Err(error) => Err(error),
+        Err(error) => {
+            // clients wait for the end of the outputs, too
+            drop(opened);
+            Err(error)
+        }
         Ok(Begun { near, process }) => {
             let result = tokio::select! {
                 result = carry(&*process, near, opened) => Some(result),
@@ -289,6 +293,7 @@ fn status(protocol: &str, result: anyhow::Result<Option<i32>>) -> Option<String>
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::spdy::{Headers, Side};
     use super::*;
 
     #[test]
@@ -297,6 +302,22 @@ mod tests {
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read["reason"], "NonZeroExitCode");
         assert_eq!(read["details"]["causes"][0], json!({ "reason": "ExitCode", "message": "7" }));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_begin_ends_its_outputs_before_its_client_goes() {
+        let (near, far) = tokio::io::duplex(PIECE);
+        let (client, _none) = Connection::start(near, Side::Client);
+        let (server, incoming) = Connection::start(far, Side::Server);
+        let begin: Begin = Box::new(|_| Box::pin(std::future::ready(Err(anyhow::anyhow!("no such file")))));
+        let wanted = Streams { stdout: true, ..Streams::default() };
+        let serving = tokio::spawn(serve(wanted, begin, server, incoming, WITH_STATUS));
+        let open = async |kind: &str| client.open(Headers::default().with("streamtype", kind)).await.unwrap();
+        let (mut error, mut stdout) = (open("error").await, open("stdout").await);
+        assert_eq!(next(&mut stdout.reader).await, None);
+        let status = next(&mut error.reader).await.unwrap();
+        assert!(String::from_utf8_lossy(&status).contains("no such file"), "{status:?}");
+        assert!(!serving.is_finished());
     }
 
     #[test]
