@@ -230,6 +230,17 @@ fn a_volume_of_a_container_with_its_own_users_can_have_mapped_ids() {
 }
 
 #[test]
+fn a_container_with_its_own_users_gets_a_device_where_it_wants_it() {
+    let mut container = Container::staying().with_users();
+    container.spec["linux"]["devices"] = json!([{ "path": "/dev/other", "type": "c", "major": 1, "minor": 5 }]);
+    container.run();
+    assert_eq!(container.exec("stat -c %t:%T /dev/other"), "1:5\n");
+    good(&container.call(&["delete", "--force", &container.id]));
+    container.spec["linux"]["devices"][0]["minor"] = json!(77);
+    assert!(bad(&container.create()).contains("the host has no node of the device /dev/other"));
+}
+
+#[test]
 fn hooks_see_the_state_and_a_failing_one_ends_create() {
     let mut container = Container::new("exec sleep 1000");
     let seen = container.dir.path().join("seen");

@@ -37,6 +37,14 @@ impl Error {
         matches!(error.downcast_ref(), Some(pintle_monitor::Error::Gone(_)))
     }
 
+    /// As the cause of another error, which says its chain once.
+    pub fn into_cause(self) -> anyhow::Error {
+        match self {
+            Self::Failed(error) => error,
+            other => other.into(),
+        }
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::NotFound(_) => Code::NotFound,

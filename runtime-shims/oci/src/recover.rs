@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pintle_cri::v1::ContainerState;
 use pintle_monitor::{Monitor, State};
@@ -16,6 +17,9 @@ use crate::error::Result;
 use crate::runtime::Shared;
 use crate::sandbox::{self, watch};
 use crate::state::{Container, Entry, Sandbox};
+
+/// How long the start waits for a pod that is taken away.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Puts everything in order. `broken` are folders without a record that can be read.
 pub async fn run(shared: &Arc<Shared>, broken: Vec<PathBuf>) {
@@ -70,7 +74,8 @@ async fn take_over(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<
         for container in shared.containers_of(&entry.id) {
             container::remove(shared, &container).await?;
         }
-        sandbox::undo(shared, entry).await;
+        let (shared, entry) = (shared.clone(), entry.clone());
+        soon(async move { sandbox::undo(&shared, &entry).await }).await;
         return Ok(());
     }
     if entry.now().stopped {
@@ -78,7 +83,8 @@ async fn take_over(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<
     }
     let Ok(monitor) = monitor else {
         // the machine was started again, or somebody killed it
-        watch::abandon(shared, &entry.id).await;
+        let (shared, id) = (shared.clone(), entry.id.clone());
+        soon(async move { watch::abandon(&shared, &id).await }).await;
         return Ok(());
     };
     let known: HashMap<String, State> = monitor.list().await?.into_iter().map(|it| (it.id, it.state)).collect();
@@ -88,6 +94,13 @@ async fn take_over(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<
         settle_half_started(shared, &container, known.get(&container.id)).await;
     }
     Ok(())
+}
+
+/// Waits for what asks network plugins, but not for one that hangs: it may need pods of this machine. It goes on then.
+async fn soon(work: impl Future<Output = ()> + Send + 'static) {
+    if tokio::time::timeout(SOON, tokio::spawn(work)).await.is_err() {
+        tracing::warn!("a pod is not taken away within {SOON:?}: calls are served meanwhile");
+    }
 }
 
 /// Waits for command lines of an OCI runtime that the monitor still runs: what they make cannot be taken away before.

@@ -12,6 +12,7 @@ use crate::pods::{container_config, on_host_network, pod_config};
 pub const STORIES: &[(&str, Story)] = &[
     ("a_container_runs_logs_and_exits_with_its_code", |node| runs(node).boxed_local()),
     ("a_container_is_stopped_by_its_signal_and_then_by_force", |node| stops(node).boxed_local()),
+    ("nothing_runs_in_a_pod_that_was_stopped", |node| stopped_pod(node).boxed_local()),
     ("what_cannot_start_says_why", |node| cannot_start(node).boxed_local()),
     ("nothing_is_left_of_a_removed_pod", |node| leaves_nothing(node).boxed_local()),
 ];
@@ -46,6 +47,24 @@ async fn stops(node: &mut crate::node::Node) {
     // once more is no error, and neither is one that never was
     node.stop_container(&deaf, 1).await;
     node.stop_container("nobody", 1).await;
+    node.remove_pod(&pod).await;
+}
+
+async fn stopped_pod(node: &mut crate::node::Node) {
+    let pod = node.run_pod(on_host_network(pod_config("stopped"))).await;
+    let mut ids = Vec::new();
+    for number in 0..8 {
+        ids.push(node.create(&pod, container_config(node, &pod, &format!("c{number}"), "sleep 1000")).await);
+    }
+    let starts = futures::future::join_all(ids.iter().map(|id| node.start_container(id)));
+    let (started, ()) = tokio::join!(starts, node.stop_pod(&pod));
+    for (id, started) in ids.iter().zip(started) {
+        // which of them were in time is anybody's guess
+        let code = started.map_or_else(|status| status.code(), |()| tonic::Code::Ok);
+        assert!(matches!(code, tonic::Code::Ok | tonic::Code::FailedPrecondition), "{code}");
+        assert_ne!(node.status(id).await.state(), ContainerState::ContainerRunning);
+        assert_eq!(node.start_container(id).await.unwrap_err().code(), tonic::Code::FailedPrecondition);
+    }
     node.remove_pod(&pod).await;
 }
 

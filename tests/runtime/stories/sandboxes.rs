@@ -91,11 +91,7 @@ async fn sysctls(node: &mut Node) {
 }
 
 async fn user_namespace(node: &mut Node) {
-    let mut config = pod_config("mapped");
-    let ids = vec![v1::IdMapping { host_id: 200_000, container_id: 0, length: 65_536 }];
-    security(&mut config).userns_options =
-        Some(v1::UserNamespace { mode: NamespaceMode::Pod.into(), uids: ids.clone(), gids: ids });
-    let pod = node.run_pod(config).await;
+    let pod = node.run_pod(with_users(pod_config("mapped"))).await;
     let id = node.run(&pod, "main", "sleep 1000").await;
     assert_eq!(node.output(&id, "id -u; touch /file; stat -c %u /file /bin").await, "0\n0\n0");
     let written = std::fs::metadata(format!("/var/lib/pintle/runtime/containers/{id}/upper/file")).expect("a file");
@@ -104,8 +100,20 @@ async fn user_namespace(node: &mut Node) {
     node.remove_pod(&pod).await;
 }
 
+fn with_users(mut config: v1::PodSandboxConfig) -> v1::PodSandboxConfig {
+    let ids = vec![v1::IdMapping { host_id: 200_000, container_id: 0, length: 65_536 }];
+    security(&mut config).userns_options =
+        Some(v1::UserNamespace { mode: NamespaceMode::Pod.into(), uids: ids.clone(), gids: ids });
+    config
+}
+
 async fn image_volume(node: &mut Node) {
-    let pod = node.run_pod(on_host_network(pod_config("volume"))).await;
+    see_image(node, on_host_network(pod_config("volume"))).await;
+    see_image(node, with_users(pod_config("mapped-volume"))).await;
+}
+
+async fn see_image(node: &Node, config: v1::PodSandboxConfig) {
+    let pod = node.run_pod(config).await;
     let mut config = container_config(node, &pod, "main", "sleep 1000");
     config.mounts.push(v1::Mount {
         container_path: "/volume".into(),
@@ -116,7 +124,7 @@ async fn image_volume(node: &mut Node) {
     });
     let id = node.create(&pod, config).await;
     node.start_container(&id).await.expect("a start");
-    assert_eq!(node.output(&id, "cat /volume/index.html").await, "web 1");
+    assert_eq!(node.output(&id, "cat /volume/index.html; stat -c :%u /volume/index.html").await, "web 1:0");
     let mounted = node.status(&id).await.mounts.into_iter().find_map(|mount| mount.image).expect("an image");
     assert!(mounted.image_ref.starts_with("sha256:"), "{mounted:?}");
     assert_ne!(node.exec(&id, "touch /volume/x").await.exit_code, 0);

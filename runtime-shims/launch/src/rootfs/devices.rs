@@ -2,9 +2,9 @@
 //!
 //! Must not know: which of them its processes may open (the cgroup says).
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -39,17 +39,39 @@ const LINKS: [(&str, &str); 6] = [
 
 /// Copies of the host's nodes, for a container that cannot make its own.
 pub fn copies(spec: &Spec) -> Result<Vec<(PathBuf, OwnedFd)>> {
-    let default = DEFAULT.iter().map(|(path, ..)| PathBuf::from(path));
-    let asked = devices(spec).iter().map(|device| device.path().clone());
-    default.chain(asked).map(copy).collect()
+    let default = DEFAULT.iter().map(|(path, ..)| Ok((PathBuf::from(path), copy(Path::new(path))?)));
+    let asked = devices(spec).iter().map(|device| Ok((device.path().clone(), copy(&on_host(device)?)?)));
+    default.chain(asked).collect()
 }
 
-fn copy(path: PathBuf) -> Result<(PathBuf, OwnedFd)> {
+fn copy(path: &Path) -> Result<OwnedFd> {
     let failed = || format!("cannot open the device {}", path.display());
-    let kind = fs::metadata(&path).with_context(failed)?.file_type();
+    let kind = fs::metadata(path).with_context(failed)?.file_type();
     ensure!(kind.is_char_device() || kind.is_block_device(), "{} is no device", path.display());
-    let copy = mount::copy(&path, false).with_context(failed)?;
-    Ok((path, copy))
+    mount::copy(path, false).with_context(failed)
+}
+
+/// Where the host has a device: at the path that the container gets it at, or elsewhere below /dev.
+fn on_host(device: &LinuxDevice) -> Result<PathBuf> {
+    let node = node(device)?;
+    let is_it = |found: &Metadata| {
+        let kind = SFlag::from_bits_truncate(found.mode()) & SFlag::S_IFMT;
+        (kind, found.rdev()) == (node.kind, makedev(node.major, node.minor))
+    };
+    if fs::metadata(device.path()).is_ok_and(|found| is_it(&found)) {
+        return Ok(device.path().clone());
+    }
+    let mut folders = vec![PathBuf::from("/dev")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(found) = entry.metadata() else { continue };
+            if is_it(&found) {
+                return Ok(entry.path());
+            }
+            folders.extend(found.is_dir().then(|| entry.path()));
+        }
+    }
+    bail!("the host has no node of the device {}", device.path().display())
 }
 
 fn devices(spec: &Spec) -> &[LinuxDevice] {

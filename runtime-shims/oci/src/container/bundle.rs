@@ -102,6 +102,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 /// Mounts the images that the request names as volumes, each below the container's folder; in the order of its mounts.
 pub async fn image_mounts(
     shared: &Shared,
+    sandbox: &Entry<Sandbox>,
     entry: &Entry<Container>,
     label: Option<&str>,
 ) -> Result<Vec<Option<PathBuf>>> {
@@ -124,7 +125,8 @@ pub async fn image_mounts(
         let dir = entry.dir().join(format!("image-{index}"));
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let snapshot = Snapshot::of(&dir);
-        snapshot.mount(&shared.images.layers(image.id.as_str()).await?, label)?;
+        let layers = shared.images.layers(image.id.as_str()).await?;
+        super::create::mount_layers(shared, sandbox, &entry.id, &snapshot, &layers, label)?;
         roots.push(Some(sub_path(&snapshot.root, &mount.image_sub_path)?));
     }
     Ok(roots)

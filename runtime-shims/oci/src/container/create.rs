@@ -2,7 +2,7 @@
 //!
 //! Must not know: gRPC.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -83,14 +83,8 @@ async fn make(
     let snapshot = Snapshot::of(entry.dir());
     let label = bundle::mount_label(shared, sandbox, entry)?;
     let label = label.as_deref();
-    match sandbox_namespaces(&sandbox.now().config)?.user {
-        Some(users) => {
-            let namespace = shared.namespaces_of(&sandbox.id).join("user");
-            snapshot.mount_mapped(&layers, &namespace, plan::root_of(&users), &shared.mapped_of(&entry.id), label)?;
-        }
-        None => snapshot.mount(&layers, label)?,
-    }
-    let volumes = bundle::image_mounts(shared, entry, label).await?;
+    mount_layers(shared, sandbox, &entry.id, &snapshot, &layers, label)?;
+    let volumes = bundle::image_mounts(shared, sandbox, entry, label).await?;
     let made = bundle::write(shared, sandbox, entry, image, &snapshot, &volumes)?;
     if let Some(label) = label {
         bundle::label_files(shared, sandbox, entry, label)?;
@@ -102,6 +96,25 @@ async fn make(
         record.user = Some(made.user);
         record.made = true;
     })?;
+    Ok(())
+}
+
+/// Mounts an image's layers, whose files belong to the pod's users where it has its own.
+pub fn mount_layers(
+    shared: &Shared,
+    sandbox: &Entry<Sandbox>,
+    container: &str,
+    snapshot: &Snapshot,
+    layers: &[PathBuf],
+    label: Option<&str>,
+) -> Result<()> {
+    match sandbox_namespaces(&sandbox.now().config)?.user {
+        Some(users) => {
+            let namespace = shared.namespaces_of(&sandbox.id).join("user");
+            snapshot.mount_mapped(layers, &namespace, plan::root_of(&users), &shared.mapped_of(container), label)?;
+        }
+        None => snapshot.mount(layers, label)?,
+    }
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::bundle;
 use crate::drivers::{launcher, monitors};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan;
 use crate::runtime::Shared;
 use crate::state::{Container, Entry};
@@ -75,7 +75,7 @@ impl Target {
     pub async fn begin(self, ends: Ends, wanted: Streams) -> anyhow::Result<Session> {
         let monitor = self.shared.monitors.get(&self.container.now().sandbox_id)?;
         let command = match &self.command {
-            Some(command) => Some(self.run(&monitor, command, ends, wanted.tty).await?),
+            Some(command) => Some(self.run(&monitor, command, ends, wanted.tty).await.map_err(Error::into_cause)?),
             None => {
                 let attach = Attach { stdin: ends.stdin, stdout: ends.stdout, stderr: ends.stderr };
                 monitor.attach(&self.container.id, attach).await.context("attaching to the container")?;

@@ -42,7 +42,7 @@ impl End {
 
 /// A container can be added to a sandbox that was made and not stopped.
 pub fn may_join(sandbox: &Sandbox) -> Result<(), Error> {
-    if sandbox.made && !sandbox.stopped {
+    if sandbox.is_ready() {
         return Ok(());
     }
     Err(Error::Precondition(format!("sandbox {:?} is not running", sandbox.id)))

@@ -7,11 +7,7 @@ use pintle_cri::v1;
 use crate::state::{Container, Sandbox};
 
 pub fn sandbox_state(sandbox: &Sandbox) -> v1::PodSandboxState {
-    if sandbox.made && !sandbox.stopped {
-        v1::PodSandboxState::SandboxReady
-    } else {
-        v1::PodSandboxState::SandboxNotready
-    }
+    if sandbox.is_ready() { v1::PodSandboxState::SandboxReady } else { v1::PodSandboxState::SandboxNotready }
 }
 
 /// A line of `ListPodSandbox`.
@@ -210,7 +206,7 @@ mod tests {
         assert_eq!(sandbox_state(&it), v1::PodSandboxState::SandboxNotready);
         it.made = true;
         assert_eq!(sandbox_state(&it), v1::PodSandboxState::SandboxReady);
-        it.stopped = true;
+        it.stopping = true;
         assert_eq!(sandbox_state(&it), v1::PodSandboxState::SandboxNotready);
     }
 

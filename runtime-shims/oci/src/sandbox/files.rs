@@ -40,9 +40,9 @@ pub fn make(shared: &Shared, entry: &Entry<Sandbox>, own: &SandboxNamespaces) ->
     let config = &entry.now().config;
     let dir = &shared.state_of(&entry.id);
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    let resolver = match &config.dns_config {
-        Some(dns) => resolv_conf(dns)?,
-        None => host_text("/etc/resolv.conf")?,
+    let resolver = match resolv_conf(&config.dns_config.clone().unwrap_or_default())? {
+        nothing if nothing.is_empty() => host_text("/etc/resolv.conf")?,
+        resolver => resolver,
     };
     let root = own.user.as_ref().map_or((0, 0), plan::root_of);
     write(dir, "resolv.conf", &resolver, root)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use pintle_bundle::{SandboxNamespaces, cgroup_dir, sandbox_namespaces, sandbox_sysctls};
-use pintle_cni::{Capabilities, Dns, Pod, PortMapping};
+use pintle_cni::{Bandwidth, Capabilities, Dns, Pod, PortMapping};
 use pintle_cri::v1;
 use pintle_cri::v1::ContainerEventType as Event;
 
@@ -101,6 +101,8 @@ async fn make_namespaces(shared: &Arc<Shared>, entry: &Entry<Sandbox>, own: &San
 
 /// Joins the pod network; the addresses.
 async fn attach(shared: &Arc<Shared>, entry: &Entry<Sandbox>, port_mappings: Vec<PortMapping>) -> Result<Vec<String>> {
+    let bandwidth = Bandwidth::asked(&entry.now().config.annotations);
+    let bandwidth = bandwidth.map_err(|why| Error::Invalid(format!("reading pod bandwidth annotations: {why}")))?;
     entry.change(|record| record.on_network = true)?;
     let record = entry.now();
     let metadata = record.metadata();
@@ -118,6 +120,8 @@ async fn attach(shared: &Arc<Shared>, entry: &Entry<Sandbox>, port_mappings: Vec
                 options: dns.options,
             }),
             cgroup_path: Some(record.cgroup_parent().to_owned()).filter(|path| !path.is_empty()),
+            bandwidth,
+            annotations: record.config.annotations.clone().into_iter().collect(),
             ..Capabilities::default()
         },
     };
@@ -149,7 +153,8 @@ fn ports(config: &v1::PodSandboxConfig) -> Result<Vec<PortMapping>> {
         .collect()
 }
 
-/// Takes back whatever was made of it. What cannot be taken back now, the next start tries again.
+/// Takes back whatever was made of it. One of which something stays (a network plugin's daemon is away) is shown as a pod
+/// that is not ready: whoever asked for it tries again, under another attempt, and removes this one when that works.
 pub async fn undo(shared: &Arc<Shared>, entry: &Entry<Sandbox>) {
     let undone = async {
         stop::take_down(shared, entry).await?;
@@ -157,5 +162,6 @@ pub async fn undo(shared: &Arc<Shared>, entry: &Entry<Sandbox>) {
     };
     if let Err(error) = undone.await {
         tracing::warn!(sandbox = entry.id, "what a failed start left cannot be removed yet: {error}");
+        entry.note(|record| (record.made, record.stopping) = (true, true));
     }
 }

@@ -17,6 +17,10 @@ use crate::state::{Entry, Sandbox};
 
 /// Stops a sandbox, by force what still runs in it.
 pub async fn stop(shared: &Arc<Shared>, entry: &Arc<Entry<Sandbox>>) -> Result<()> {
+    if !entry.now().stopping {
+        // first of all: a start that is under way is waited for below, and a later one is refused
+        entry.note(|record| record.stopping = true);
+    }
     let containers = shared.containers_of(&entry.id);
     let ended = containers.iter().map(|container| container::stop(shared, container, Duration::ZERO));
     futures::future::try_join_all(ended).await?;

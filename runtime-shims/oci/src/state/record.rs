@@ -50,6 +50,9 @@ pub struct Sandbox {
     /// SELinux' level of its containers that are given none; empty where the host has no SELinux.
     #[prost(string, tag = "12")]
     pub selinux_level: String,
+    /// It is to be stopped: nothing begins in it any more.
+    #[prost(bool, tag = "13")]
+    pub stopping: bool,
 }
 
 /// A container.
@@ -128,6 +131,11 @@ impl Record for Container {
 }
 
 impl Sandbox {
+    /// Containers can be made and started in it.
+    pub fn is_ready(&self) -> bool {
+        self.made && !self.stopping && !self.stopped
+    }
+
     pub fn metadata(&self) -> v1::PodSandboxMetadata {
         self.config.metadata.clone().unwrap_or_default()
     }
