@@ -124,7 +124,7 @@ async fn see_image(node: &Node, config: v1::PodSandboxConfig) {
     });
     let id = node.create(&pod, config).await;
     node.start_container(&id).await.expect("a start");
-    assert_eq!(node.output(&id, "cat /volume/index.html; stat -c :%u /volume/index.html").await, "web 1:0");
+    assert_eq!(node.output(&id, "cat /volume/index.html; stat -c %u /volume/index.html").await, "web 1\n0");
     let mounted = node.status(&id).await.mounts.into_iter().find_map(|mount| mount.image).expect("an image");
     assert!(mounted.image_ref.starts_with("sha256:"), "{mounted:?}");
     assert_ne!(node.exec(&id, "touch /volume/x").await.exit_code, 0);
