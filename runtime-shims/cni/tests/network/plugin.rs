@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::host::{Host, ip, reaches};
+use crate::host::{Host, echoes, ip, reaches};
 use crate::traffic::inside;
 
 #[test]
@@ -60,7 +60,7 @@ fn collection_removes_what_the_runtime_no_longer_has() {
 fn as_loopback_it_brings_the_loopback_device_up() {
     let Some(mut host) = Host::new() else { return };
     let pod = host.pod("lo");
-    assert!(!reaches(Some(&pod), "127.0.0.1"));
+    assert!(!echoes(Some(&pod), "127.0.0.1"));
     let outcome = host.call("ADD", "c", &pod, json!({ "type": "loopback" }));
     assert_eq!(outcome.code, 0, "{}", outcome.stdout);
     assert!(reaches(Some(&pod), "127.0.0.1"));
