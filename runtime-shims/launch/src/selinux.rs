@@ -109,7 +109,7 @@ pub fn relabel(path: &Path, label: &str) -> anyhow::Result<()> {
     let never = |path: &Path| NEVER.iter().any(|one| path == Path::new(one));
     ensure!(!never(&named) && !never(&found), "SELinux relabeling of {} is not allowed", path.display());
     let label = CString::new(label).context("a label with a NUL byte")?;
-    walk(&found, &label)
+    walk(found, &label)
 }
 
 /// As [`relabel`], unless the folder has the label: what is made in it inherits that.
@@ -134,16 +134,21 @@ fn get(path: &Path) -> Option<Vec<u8>> {
     Some(value)
 }
 
-fn walk(path: &Path, label: &CString) -> anyhow::Result<()> {
-    match set(path, label) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
-        done => done.with_context(|| format!("labelling {}", path.display()))?,
+/// No call in a call for a folder in a folder: whoever made them may have made many.
+fn walk(top: PathBuf, label: &CString) -> anyhow::Result<()> {
+    let mut waiting = vec![top];
+    while let Some(path) = waiting.pop() {
+        match set(&path, label) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => continue,
+            done => done.with_context(|| format!("labelling {}", path.display()))?,
+        }
+        if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+            let entries = fs::read_dir(&path).with_context(|| format!("reading {}", path.display()))?;
+            waiting.extend(entries.flatten().map(|entry| entry.path()));
+        }
     }
-    let is_dir = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
-    let entries = if is_dir { Some(fs::read_dir(path)) } else { None };
-    let entries = entries.transpose().with_context(|| format!("reading {}", path.display()))?;
-    entries.into_iter().flatten().flatten().try_for_each(|entry| walk(&entry.path(), label))
+    Ok(())
 }
 
 fn set(path: &Path, label: &CString) -> io::Result<()> {

@@ -39,7 +39,10 @@ pub(super) struct Image {
 
 /// Mostly the first.
 fn kind(of: &[&'static str], dice: &mut Dice) -> &'static str {
-    if dice.one_in(3) { *dice.choose(of) } else { of[0] }
+    match dice.one_in(3) {
+        true => of[dice.below(of.len())],
+        false => of[0],
+    }
 }
 
 fn platform() -> Value {
